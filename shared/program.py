@@ -1,0 +1,110 @@
+"""What the mains of the services share: options, the way from a file to a running program, exit codes."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn, Protocol, TypeVar
+
+from vmwatch.shared import logs
+from vmwatch.shared.conffile import Loaded
+from vmwatch.shared.errors import ConfigurationError, VmwatchError
+from vmwatch.shared.exits import Exit
+from vmwatch.shared.paths import DEFAULT_PREFIX, PREFIX_VARIABLE, Paths
+from vmwatch.shared.pidfile import PidFile
+from vmwatch.shared.version import VERSION
+
+log = logging.getLogger("vmwatch")
+
+
+class ServiceSettings(Protocol):
+    """What every service's settings have."""
+
+    @property
+    def disabled(self) -> bool: ...
+
+    @property
+    def log_level(self) -> str: ...
+
+    def warnings(self) -> list[str]: ...
+
+
+_S = TypeVar("_S", bound=ServiceSettings)
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with the exit code of design 04 for a wrong command line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(Exit.USAGE, f"{self.prog}: {message}\n")
+
+
+def parser(program: str, purpose: str) -> Parser:
+    """The options that every service has."""
+    made = Parser(prog=program, description=purpose)
+    made.add_argument("--version", action="version", version=f"{program} {VERSION}")
+    made.add_argument("--config", metavar="FILE", help=f"configuration file (default: PREFIX/etc/{program}.conf)")
+    made.add_argument(
+        "--prefix", metavar="FOLDER", help=f"where etc and var are (default: ${PREFIX_VARIABLE} or {DEFAULT_PREFIX})"
+    )
+    made.add_argument("--check", action="store_true", help="check the configuration file, say what is wrong, and stop")
+    made.add_argument("--log-format", choices=logs.FORMATS, default="text", help="of the log's lines (default: text)")
+    made.add_argument(
+        "--log-file", metavar="FILE", help=f"default: PREFIX/var/{program}.log; - is standard error"
+    )
+    return made
+
+
+def run(
+    options: argparse.Namespace,
+    program: str,
+    load: Callable[[Path], Loaded[_S]],
+    serve: Callable[[_S, Paths], int],
+) -> int:
+    """Load the file, set up the log, hold the pid file, and `serve`; returns the exit code.
+
+    An operator's mistake ends with its text and a code of its own; a traceback is only ever a defect of ours.
+    """
+    paths = Paths.of(program, options.prefix)
+    try:
+        config = Path(options.config) if options.config else paths.config
+        loaded = load(config)
+        settings = loaded.settings
+        warnings = loaded.warnings + [f"{config}: {text}" for text in settings.warnings()]
+        if options.check:
+            _say(warnings)
+            print(f"{config}: correct")
+            return Exit.OK
+        logs.set_up(options.log_file or str(paths.log), settings.log_level, options.log_format)
+        for warning in warnings:
+            log.warning("%s", warning)
+        if settings.disabled:
+            log.info("%s is disabled: disabled=yes in %s", program, config)
+            return Exit.OK
+        with PidFile(paths.pid):
+            log.info("%s %s starts with %s", program, VERSION, config)
+            code = serve(settings, paths)
+            log.info("%s ends with exit code %d", program, code)
+            return code
+    except ConfigurationError as error:
+        return _fail(program, error, Exit.CONFIGURATION)
+    except VmwatchError as error:
+        return _fail(program, error, Exit.FAILURE)
+    except Exception:
+        log.exception("a defect ends %s", program)
+        return Exit.DEFECT
+
+
+def _say(warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+def _fail(program: str, error: VmwatchError, code: Exit) -> int:
+    for line in str(error).splitlines():
+        print(f"{program}: {line}", file=sys.stderr)
+        if logging.getLogger().handlers:
+            log.error("%s", line)
+    return code

@@ -1,0 +1,78 @@
+"""The panel's `vmwatch.report` (design 03): what workers post and what the panel answers."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from vmwatch.shared.messages import Count, Interval, Label, NodeId, strict_decode
+
+
+class ReportEntry(Struct, omit_defaults=True):
+    """What one node's one epoch has to say. `live`: a sign of life was seen since the last report."""
+
+    node: NodeId
+    epoch: Count
+    base: Count
+    agent: Label = ""
+    live: bool = False
+    interval: Interval = 10.0
+    status: Raw = Raw(b"")
+    messages: list[Raw] = msgspec.field(default_factory=list)
+
+
+class Report(Struct):
+    """A batch of messages; one transaction at the panel. `master` is the name of the master's run."""
+
+    master: Label
+    nodes: list[ReportEntry] = msgspec.field(default_factory=list)
+
+
+class Refusal(Struct):
+    """A message that the panel will never take: an error type of design 03, the field, and why."""
+
+    seq: Count
+    type: str
+    object: str
+    msg: str
+
+
+class Verdict(Struct, omit_defaults=True):
+    """What became of one entry: settled only if applied + known + refused is the number that was sent."""
+
+    node: NodeId
+    epoch: Count
+    applied: Count
+    known: Count
+    newest_epoch: Count = 0
+    refused: list[Refusal] = msgspec.field(default_factory=list)
+    want_inventory: Label = ""
+
+
+class _Doc(Struct):
+    func: Annotated[str, Meta(pattern=r"^vmwatch\.report$")] = msgspec.field(name="$func")
+    ok: dict[str, str]
+    report: list[Verdict]
+
+
+class _Answer(Struct):
+    doc: _Doc
+
+
+_report = msgspec.json.Decoder(Report)
+_answer = msgspec.json.Decoder(_Answer)
+
+
+def decode_report(body: bytes) -> Report:
+    """A report; raises MessageError (`report`) that names the field."""
+    return strict_decode(_report, body, "report")
+
+
+def decode_answer(body: bytes) -> list[Verdict]:
+    """The verdicts of an answer that says `ok` to a report; anything else raises MessageError (`answer`)."""
+    return strict_decode(_answer, body, "answer").doc.report
+
+
+def encode_answer(verdicts: list[Verdict]) -> bytes:
+    """The panel's answer to a report that it has committed."""
+    return msgspec.json.encode(_Answer(doc=_Doc(func="vmwatch.report", ok={}, report=verdicts)))

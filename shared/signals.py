@@ -1,0 +1,38 @@
+"""Signals: the handlers only record; the program's loop acts on what they recorded."""
+
+import os
+import signal
+from types import FrameType
+
+STOPPING = (signal.SIGTERM, signal.SIGINT)
+
+
+class Signals:
+    """Records SIGTERM and SIGINT (and SIGHUP), and wakes a poll that watches `wakeup_fd`."""
+
+    def __init__(self) -> None:
+        self.stop_requests = 0
+        """1: stop in order. 2 or more: stop at once."""
+        self.reload_requests = 0
+        self.wakeup_fd, self._write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def install(self) -> None:
+        """Take over the signals; in the main thread only."""
+        signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
+        for number in STOPPING:
+            signal.signal(number, self._record_stop)
+        signal.signal(signal.SIGHUP, self._record_reload)
+
+    def drain(self) -> None:
+        """Empty the wake-up pipe after a poll saw it."""
+        try:
+            while os.read(self.wakeup_fd, 512):
+                pass
+        except BlockingIOError:
+            pass
+
+    def _record_stop(self, number: int, frame: FrameType | None) -> None:
+        self.stop_requests += 1
+
+    def _record_reload(self, number: int, frame: FrameType | None) -> None:
+        self.reload_requests += 1

@@ -1,0 +1,81 @@
+"""The status socket: connect to it, read one JSON object, closed (design 04, *Files*)."""
+
+import json
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from vmwatch.shared.errors import ConfigurationError
+
+log = logging.getLogger(__name__)
+MAX_PATH_BYTES = 107
+"""A UNIX socket's address holds no more (unix(7))."""
+_CLIENT_TIMEOUT_S = 5.0
+
+
+class StatusSocket:
+    """Answers with `describe()`, which runs in this object's thread: it must only read what is safe to read there."""
+
+    def __init__(self, path: Path, describe: Callable[[], dict[str, Any]]) -> None:
+        self._path = path
+        self._describe = describe
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._thread = threading.Thread(target=self._serve, name="status", daemon=True)
+
+    def start(self) -> None:
+        """Raises ConfigurationError if the socket cannot be made."""
+        if len(os.fsencode(self._path)) > MAX_PATH_BYTES:
+            raise ConfigurationError(f"{self._path}: longer than the {MAX_PATH_BYTES} bytes of a UNIX socket's path")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.unlink(missing_ok=True)
+            before = os.umask(0o177)
+            try:
+                self._socket.bind(str(self._path))
+            finally:
+                os.umask(before)
+            self._socket.listen(8)
+        except OSError as error:
+            raise ConfigurationError(f"{self._path}: status socket cannot be made: {error.strerror}") from None
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop answering and remove the socket."""
+        self._path.unlink(missing_ok=True)
+        # shutdown wakes the accept of the thread; close alone would not
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+        self._socket.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self._socket.accept()
+            except OSError:
+                return
+            with client:
+                client.settimeout(_CLIENT_TIMEOUT_S)
+                try:
+                    client.sendall(json.dumps(self._describe()).encode() + b"\n")
+                except OSError as error:
+                    log.debug("a status client went away: %s", error)
+                except Exception:
+                    log.exception("the status could not be told; the service goes on")
+
+
+def read_status(path: Path, timeout_s: float = 5.0) -> dict[str, Any]:
+    """The status of the program that owns the socket; raises OSError or ValueError."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(timeout_s)
+        client.connect(str(path))
+        chunks = []
+        while chunk := client.recv(65536):
+            chunks.append(chunk)
+    status: dict[str, Any] = json.loads(b"".join(chunks))
+    return status
