@@ -1,0 +1,338 @@
+"""The panel's core without I/O: what is known, and what a report adds to it (design 03, rules and `vmwatch.report`).
+
+`Known` holds everything that judging a message needs, in memory. A report is registered into a `Draft` that
+overlays it; the store writes the draft's changes in one transaction, and only after the commit is the draft merged.
+Drafts nest, so that one report of a transaction can be taken back alone.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from vmwatch.panel.rules import NOTHING, Claim, Judgement, Mark, after_event, after_inventory, judge
+from vmwatch.shared.errors import MessageError
+from vmwatch.shared.messages import (
+    AgentReport,
+    DomainStats,
+    Event,
+    Inventory,
+    Message,
+    Stats,
+    decode_head,
+    decode_message,
+)
+from vmwatch.shared.report import Refusal, Report, ReportEntry, Verdict
+
+EPOCH_CLOSES_S = 30 * 86400.0
+"""An epoch that is not its node's newest closes after so long without activity (design 03, *vmwatch.report*)."""
+SEEN_SAVED_EVERY_S = 60.0
+"""How often a mere sign of life is written to the store; in memory it is always current."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What is known of a node. `seen`: wall clock (seconds) of its last sign of life here, 0 if none yet;
+    `interval`: its heartbeats' (seconds); `status`: the JSON of its last heartbeat; `said`: its agent's last word."""
+
+    newest_epoch: int = 0
+    floor: Mark = NOTHING
+    wanted: str = ""
+    agent: str = ""
+    interval: float = 10.0
+    status: bytes = b""
+    said: str = ""
+    seen: float = 0.0
+    saved: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """What is known of one epoch of a node: its highest `base`, and the wall clock (seconds) of its last message."""
+
+    base: int = 0
+    active: float = 0.0
+
+
+class EventRow(NamedTuple):
+    """A registered event, as `eventlog` shows it; times in seconds since 1970."""
+
+    node: str
+    epoch: int
+    seq: int
+    time: float
+    received: float
+    uuid: str
+    name: str
+    event: str
+    detail: str
+    state: str
+
+
+class StatsRow(NamedTuple):
+    """One domain's sample."""
+
+    node: str
+    epoch: int
+    seq: int
+    taken: float
+    interval: float
+    domain: DomainStats
+
+
+EpochKey = tuple[str, int]
+
+
+@dataclass
+class Known:
+    """All that was committed. `run` names this run of the panel and makes its tokens its own."""
+
+    run: str
+    nodes: dict[str, Node] = field(default_factory=dict)
+    epochs: dict[EpochKey, Epoch] = field(default_factory=dict)
+    keys: dict[EpochKey, set[int]] = field(default_factory=dict)
+    vms: dict[str, dict[str, Claim]] = field(default_factory=dict)
+    """Claims by UUID, then by node."""
+    uuids: dict[str, set[str]] = field(default_factory=dict)
+    """UUIDs that a node has a claim on."""
+    turn: int = 0
+    tokens: int = 0
+
+    def next_token(self) -> str:
+        """A token for `want_inventory` that no other run of the panel used."""
+        self.tokens += 1
+        return f"{self.run}-{self.tokens}"
+
+    def want_all_inventories(self) -> None:
+        """After a start: what happened meanwhile no one told."""
+        for name, node in self.nodes.items():
+            self.nodes[name] = replace(node, wanted=self.next_token())
+
+    def has_key(self, key: EpochKey, seq: int) -> bool:
+        """Was this message registered, as far as keys are kept."""
+        return seq in self.keys.get(key, ())
+
+    def claim(self, uuid: str, node: str) -> Claim | None:
+        return self.vms.get(uuid, {}).get(node)
+
+    def claims_of_node(self, node: str) -> dict[str, Claim]:
+        """By UUID."""
+        return {uuid: self.vms[uuid][node] for uuid in self.uuids.get(node, ())}
+
+    def claims_of_vm(self, uuid: str) -> Mapping[str, Claim]:
+        """By node."""
+        return self.vms.get(uuid, {})
+
+    def judgement(self, uuid: str) -> Judgement | None:
+        """The VM's state, or None if there is no such VM."""
+        return judge(self.claims_of_vm(uuid))
+
+    def set_claim(self, uuid: str, node: str, claim: Claim | None) -> None:
+        if claim is not None:
+            self.vms.setdefault(uuid, {})[node] = claim
+            self.uuids.setdefault(node, set()).add(uuid)
+            return
+        claims = self.vms.get(uuid, {})
+        claims.pop(node, None)
+        if not claims:
+            self.vms.pop(uuid, None)
+        self.uuids.get(node, set()).discard(uuid)
+
+
+class Draft:
+    """Changes on top of `under` that are not committed yet; also the list of what the store must write.
+
+    `durable` says whether there is anything that must survive: a report with nothing but signs of life is
+    merged in memory and costs no transaction.
+    """
+
+    def __init__(self, under: "Known | Draft") -> None:
+        self._under = under
+        self.events: list[EventRow] = []
+        self.stats: list[StatsRow] = []
+        self.nodes: dict[str, Node] = {}
+        self.epochs: dict[EpochKey, Epoch] = {}
+        self.keys: dict[EpochKey, set[int]] = {}
+        self.claims: dict[tuple[str, str], Claim | None] = {}
+        """By (uuid, node); None: the claim is forgotten."""
+        self.turn: int = under.turn
+        self.durable = False
+
+    def node(self, name: str) -> Node | None:
+        if name in self.nodes:
+            return self.nodes[name]
+        return self._under.node(name) if isinstance(self._under, Draft) else self._under.nodes.get(name)
+
+    def epoch(self, key: EpochKey) -> Epoch | None:
+        if key in self.epochs:
+            return self.epochs[key]
+        return self._under.epoch(key) if isinstance(self._under, Draft) else self._under.epochs.get(key)
+
+    def has_key(self, key: EpochKey, seq: int) -> bool:
+        return seq in self.keys.get(key, ()) or self._under.has_key(key, seq)
+
+    def claim(self, uuid: str, node: str) -> Claim | None:
+        try:
+            return self.claims[uuid, node]
+        except KeyError:
+            return self._under.claim(uuid, node)
+
+    def claims_of_node(self, node: str) -> dict[str, Claim]:
+        found = self._under.claims_of_node(node)
+        for (uuid, owner), claim in self.claims.items():
+            if owner == node:
+                if claim is None:
+                    found.pop(uuid, None)
+                else:
+                    found[uuid] = claim
+        return found
+
+    def next_token(self) -> str:
+        return self._under.next_token()
+
+    def next_turn(self) -> int:
+        self.turn += 1
+        return self.turn
+
+    def merge(self) -> None:
+        """Put the changes into what is under: after the commit, or at the end of a savepoint."""
+        under = self._under
+        under.turn = self.turn
+        under.nodes.update(self.nodes)
+        moved = [key for key, epoch in self.epochs.items() if epoch.base > (under.epochs.get(key) or epoch).base]
+        under.epochs.update(self.epochs)
+        for key, seqs in self.keys.items():
+            under.keys.setdefault(key, set()).update(seqs)
+        if isinstance(under, Draft):
+            under.claims.update(self.claims)
+            under.events += self.events
+            under.stats += self.stats
+            under.durable |= self.durable
+            return
+        for (uuid, node), claim in self.claims.items():
+            under.set_claim(uuid, node, claim)
+        for key in moved:
+            base = under.epochs[key].base
+            under.keys[key] = {seq for seq in under.keys.get(key, ()) if seq >= base}
+
+
+def register(draft: Draft, report: Report, now: float) -> list[Verdict]:
+    """Register a report's messages into `draft`; returns a verdict for each of its entries. `now`: wall clock, seconds.
+
+    Idempotent by (node, epoch, seq). Raises MessageError for a message without a place in its order: the report
+    is not one that a master makes, and nothing of it counts.
+    """
+    return [_register_entry(draft, entry, now) for entry in report.nodes]
+
+
+def _register_entry(draft: Draft, entry: ReportEntry, now: float) -> Verdict:
+    key = (entry.node, entry.epoch)
+    verdict = Verdict(node=entry.node, epoch=entry.epoch, applied=0, known=0)
+    closed = _is_closed(draft, key, now)
+    _note_node(draft, entry, now)
+    if not closed:
+        _note_epoch(draft, key, entry, now)
+    for raw in entry.messages:
+        seq = decode_head(raw).seq
+        if closed:
+            verdict.refused.append(Refusal(seq, "value", "epoch", f"epoch {entry.epoch} of {entry.node} is closed"))
+            continue
+        known = draft.epoch(key)
+        if (known is not None and seq < known.base) or draft.has_key(key, seq):
+            verdict.known += 1
+            continue
+        try:
+            message = decode_message(raw)
+        except MessageError as error:
+            verdict.refused.append(Refusal(seq, "value", "message", str(error)))
+            continue
+        _apply(draft, entry, message, now)
+        draft.keys.setdefault(key, set()).add(seq)
+        verdict.applied += 1
+    if verdict.refused:
+        # the picture of these VMs may lag now
+        draft.nodes[entry.node] = replace(draft.nodes[entry.node], wanted=draft.next_token())
+    node = draft.nodes[entry.node]
+    verdict.newest_epoch, verdict.want_inventory = node.newest_epoch, node.wanted
+    return verdict
+
+
+def _is_closed(draft: Draft, key: EpochKey, now: float) -> bool:
+    epoch, node = draft.epoch(key), draft.node(key[0])
+    return (
+        epoch is not None and node is not None and key[1] < node.newest_epoch and now - epoch.active > EPOCH_CLOSES_S
+    )
+
+
+def _note_node(draft: Draft, entry: ReportEntry, now: float) -> None:
+    before = draft.node(entry.node)
+    node = before or Node(saved=now)
+    draft.durable |= before is None or bool(entry.messages)
+    if entry.live:
+        if now - node.saved >= SEEN_SAVED_EVERY_S or now < node.saved:
+            node = replace(node, saved=now)
+            draft.durable = True
+        node = replace(node, seen=now)
+    draft.nodes[entry.node] = replace(
+        node,
+        newest_epoch=max(node.newest_epoch, entry.epoch),
+        agent=entry.agent or node.agent,
+        interval=entry.interval,
+        status=bytes(entry.status) or node.status,
+    )
+
+
+def _note_epoch(draft: Draft, key: EpochKey, entry: ReportEntry, now: float) -> None:
+    before = draft.epoch(key)
+    draft.durable |= before is None
+    epoch = before or Epoch(active=now)
+    draft.epochs[key] = Epoch(max(epoch.base, entry.base), now if entry.messages else epoch.active)
+
+
+def _apply(draft: Draft, entry: ReportEntry, message: Message, now: float) -> None:
+    if isinstance(message, Event):
+        _apply_event(draft, entry, message, now)
+    elif isinstance(message, Inventory):
+        _apply_inventory(draft, entry, message)
+    elif isinstance(message, Stats):
+        draft.stats += [
+            StatsRow(entry.node, entry.epoch, message.seq, message.taken, message.interval, domain)
+            for domain in message.domains
+        ]
+    elif isinstance(message, AgentReport):
+        draft.nodes[entry.node] = replace(draft.nodes[entry.node], said=message.what)
+
+
+def _apply_event(draft: Draft, entry: ReportEntry, event: Event, now: float) -> None:
+    uuid = event.vm.uuid
+    draft.events.append(
+        EventRow(
+            entry.node,
+            entry.epoch,
+            event.seq,
+            event.time,
+            now,
+            uuid,
+            event.vm.name,
+            event.event,
+            event.detail,
+            event.state or "",
+        )
+    )
+    floor = draft.nodes[entry.node].floor
+    place = (entry.epoch, event.seq)
+    claim = after_event(draft.claim(uuid, entry.node), floor, place, event, draft.next_turn())
+    if claim is not None:
+        draft.claims[uuid, entry.node] = claim
+
+
+def _apply_inventory(draft: Draft, entry: ReportEntry, inventory: Inventory) -> None:
+    node = draft.nodes[entry.node]
+    claims = draft.claims_of_node(entry.node)
+    effect = after_inventory(claims, node.floor, entry.epoch, inventory, draft.next_turn())
+    if effect is not None:
+        for uuid, claim in effect.claims.items():
+            draft.claims[uuid, entry.node] = claim
+        node = replace(node, floor=effect.floor)
+    if inventory.token and inventory.token == node.wanted:
+        node = replace(node, wanted="")
+    draft.nodes[entry.node] = node
