@@ -1,0 +1,226 @@
+"""The dispatcher core: which worker gets which message, in an order that holds for each VM (design 01, *Order*).
+
+No socket, process or clock. Messages of one *lane* (a VM's events; a node's other messages) go to one worker, in
+order, as long as anything of the lane is waiting or in a worker's hands. Nodes take turns, so that one node's backlog
+does not stand before another's fresh events; within a node the oldest message goes first.
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+
+from vmwatch.shared.messages import MAX_BATCH_BYTES
+from vmwatch.supervisor.ledger import Entry
+
+DEATHS_ALLOWED = 3
+"""A message in whose calls so many workers died, while other messages succeeded in between, is refused."""
+SUSPECTS_IN_A_ROW = 50
+
+
+@dataclass(slots=True, eq=False)
+class _Item:
+    entry: Entry
+    deaths: int = 0
+    successes_at_death: int = -1
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    node: str
+    waiting: deque[_Item] = field(default_factory=deque)
+    in_hand: int = 0
+    generation: int | None = None
+
+    @property
+    def first_id(self) -> int:
+        return self.waiting[0].entry.id
+
+
+_Heap = list[tuple[int, _Lane]]
+
+
+@dataclass(slots=True, eq=False)
+class _Worker:
+    generation: int
+    in_hand: dict[int, _Item] = field(default_factory=dict)
+    bytes_in_hand: int = 0
+    bound: dict[str, _Heap] = field(default_factory=dict)
+    """Lanes of this worker that have something waiting, by node."""
+    exclusive: bool = False
+    """It holds a suspect alone."""
+    suspects_in_a_row: int = 0
+
+
+class Dispatcher:
+    """Hands messages to workers, each known by the generation of its incarnation."""
+
+    def __init__(self, most_in_hand: int, most_bytes_in_hand: int = 2 * MAX_BATCH_BYTES) -> None:
+        self._most_in_hand = most_in_hand
+        self._most_bytes = most_bytes_in_hand
+        self._workers: dict[int, _Worker] = {}
+        self._lanes: dict[str, _Lane] = {}
+        self._free: dict[str, _Heap] = {}
+        self._suspects: deque[_Lane] = deque()
+        """Lanes whose first message was in the hands of a worker that died: it is handed out alone."""
+        self._turns: deque[str] = deque()
+        self._nodes: set[str] = set()
+        self._successes = 0
+        self.waiting = 0
+
+    @property
+    def workers(self) -> Collection[int]:
+        """Generations of the workers that are there."""
+        return self._workers.keys()
+
+    def in_hand(self, generation: int) -> int:
+        """Messages that this worker holds."""
+        worker = self._workers.get(generation)
+        return len(worker.in_hand) if worker else 0
+
+    def worker_ready(self, generation: int) -> None:
+        """A new worker takes part."""
+        self._workers[generation] = _Worker(generation)
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """New messages, in their order."""
+        for entry in entries:
+            self.waiting += 1
+            lane = self._lanes.get(entry.lane)
+            if lane is None:
+                lane = self._lanes[entry.lane] = _Lane(entry.stream.node)
+            lane.waiting.append(_Item(entry))
+            if len(lane.waiting) == 1:
+                self._offer(lane)
+
+    def take(self, generation: int) -> list[Entry]:
+        """What this worker shall get now; it then holds these until `done` or `worker_lost`."""
+        worker = self._workers[generation]
+        if worker.exclusive:
+            return []
+        if self._suspects and self._tries_suspects(worker):
+            return self._take_suspect(worker)
+        worker.suspects_in_a_row = 0
+        taken: list[Entry] = []
+        idle_turns = 0
+        while idle_turns < len(self._turns) and self._has_room(worker):
+            node = self._turns[0]
+            self._turns.rotate(-1)
+            lane = self._next_lane(worker, node)
+            if lane is None:
+                idle_turns += 1
+                continue
+            idle_turns = 0
+            taken.append(self._hand(worker, lane))
+        return taken
+
+    def owned(self, generation: int, entry_id: int) -> Entry | None:
+        """The message if this worker holds it: what another says of it counts for nothing."""
+        worker = self._workers.get(generation)
+        item = worker.in_hand.get(entry_id) if worker else None
+        return item.entry if item else None
+
+    def done(self, generation: int, entry_id: int, success: bool) -> None:
+        """The worker has settled the message; `success`: the panel took it."""
+        worker = self._workers[generation]
+        item = worker.in_hand.pop(entry_id)
+        worker.bytes_in_hand -= item.entry.size
+        worker.exclusive = False
+        self._successes += success
+        lane = self._lanes[item.entry.lane]
+        lane.in_hand -= 1
+        if not lane.in_hand and not lane.waiting:
+            del self._lanes[item.entry.lane]
+
+    def worker_lost(self, generation: int, calling: Collection[int] = ()) -> list[Entry]:
+        """The worker died: all that it held goes out again, in order, to any worker.
+
+        `calling`: ids of the messages in its last call, as far as it could still say; they, or all that it held, are
+        suspects and go out alone from now on. Returns those that are refused now: too many workers died of them.
+        """
+        worker = self._workers.pop(generation, None)
+        if worker is None:
+            return []
+        suspects = {id_ for id_ in calling if id_ in worker.in_hand} or set(worker.in_hand)
+        refused = []
+        back: dict[str, list[_Item]] = {}
+        for item in worker.in_hand.values():
+            lane = self._lanes[item.entry.lane]
+            lane.in_hand -= 1
+            if item.entry.id in suspects and self._strike(item):
+                refused.append(item.entry)
+            else:
+                back.setdefault(item.entry.lane, []).append(item)
+        for name, items in back.items():
+            items.sort(key=lambda item: item.entry.id)
+            self._lanes[name].waiting.extendleft(reversed(items))
+            self.waiting += len(items)
+        self._suspects = deque(lane for lane in self._suspects if lane.generation != generation)
+        self._release(generation)
+        return refused
+
+    def _strike(self, item: _Item) -> bool:
+        """Count a worker's death against a message, unless nothing succeeded since the last one (an outage)."""
+        if item.deaths == 0 or self._successes > item.successes_at_death:
+            item.deaths += 1
+            item.successes_at_death = self._successes
+        return item.deaths >= DEATHS_ALLOWED
+
+    def _release(self, generation: int) -> None:
+        """Lanes of a lost worker are anybody's again."""
+        for name, lane in list(self._lanes.items()):
+            if lane.generation != generation:
+                continue
+            lane.generation = None
+            if lane.waiting:
+                self._offer(lane)
+            elif not lane.in_hand:
+                del self._lanes[name]
+
+    def _offer(self, lane: _Lane) -> None:
+        """Put a lane with something waiting where a worker will find it."""
+        if lane.waiting[0].deaths:
+            self._suspects.append(lane)
+            return
+        if lane.node not in self._nodes:
+            self._nodes.add(lane.node)
+            self._turns.append(lane.node)
+        worker = self._workers.get(lane.generation) if lane.generation is not None else None
+        heaps = self._free if worker is None else worker.bound
+        heapq.heappush(heaps.setdefault(lane.node, []), (lane.first_id, lane))
+
+    def _next_lane(self, worker: _Worker, node: str) -> _Lane | None:
+        """The node's lane with the oldest message among those that this worker may take."""
+        free, bound = self._free.get(node), worker.bound.get(node)
+        if free and (not bound or free[0] < bound[0]):
+            return heapq.heappop(free)[1]
+        return heapq.heappop(bound)[1] if bound else None
+
+    def _hand(self, worker: _Worker, lane: _Lane) -> Entry:
+        item = lane.waiting.popleft()
+        self.waiting -= 1
+        lane.in_hand += 1
+        lane.generation = worker.generation
+        worker.in_hand[item.entry.id] = item
+        worker.bytes_in_hand += item.entry.size
+        if lane.waiting:
+            self._offer(lane)
+        return item.entry
+
+    def _has_room(self, worker: _Worker) -> bool:
+        return not worker.in_hand or (
+            len(worker.in_hand) < self._most_in_hand and worker.bytes_in_hand < self._most_bytes
+        )
+
+    def _tries_suspects(self, worker: _Worker) -> bool:
+        """One worker tries them, and other messages in between, so that suspects cannot occupy all."""
+        return worker.generation == min(self._workers) and worker.suspects_in_a_row < SUSPECTS_IN_A_ROW
+
+    def _take_suspect(self, worker: _Worker) -> list[Entry]:
+        """A suspect goes out alone: if its worker dies again there is no doubt of what."""
+        if worker.in_hand:
+            return []
+        lane = self._suspects.popleft()
+        worker.exclusive = True
+        worker.suspects_in_a_row += 1
+        return [self._hand(worker, lane)]

@@ -1,0 +1,179 @@
+"""The batcher core: which messages a worker's next call carries, and what follows from its outcome (design 01, faults).
+
+No socket or clock. Times are monotonic seconds. Everything that a call does not settle by name stays here and is
+tried again; messages of one lane keep their order.
+
+A failing batch is halved until what fails is alone. A message that fails alone is set aside (*parked*) with its lane
+and tried again by itself; after `FAILURES_ALLOWED` such failures, with others succeeding in between, it is
+refused. In an outage nothing succeeds, so nothing is counted and nothing is refused.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from random import Random
+
+from vmwatch.shared.backoff import Backoff
+from vmwatch.shared.handover import Refused, StreamLabel
+from vmwatch.shared.messages import MAX_BATCH_BYTES
+from vmwatch.shared.report import Refusal
+
+FAILURES_ALLOWED = 5
+RETRY_FIRST_S = 0.05
+RETRY_MOST_S = 30.0
+_ENVELOPE_BYTES = 64 * 1024
+"""Left of the panel's limit for what a report says beside its messages."""
+
+
+class Outcome(Enum):
+    """What became of one message in one call. Unanswered is RETRY: not delivered."""
+
+    DELIVERED = "delivered"
+    RETRY = "retry"
+    REFUSED = "refused"
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A message in this worker's hands."""
+
+    id: int
+    stream: StreamLabel
+    seq: int
+    lane: str
+    raw: bytes
+    failures: int = 0
+    successes_at_failure: int = -1
+    retry_at: float = 0.0
+
+
+@dataclass(slots=True)
+class CallResult:
+    """How a call ended: an outcome per job of the call, by position, and `refusals` for those REFUSED.
+
+    `too_large`: the panel wants less at once; `wait_s`: its Retry-After, seconds.
+    """
+
+    outcomes: list[Outcome]
+    refusals: dict[int, Refusal] = field(default_factory=dict)
+    too_large: bool = False
+    wait_s: float = 0.0
+
+
+@dataclass(slots=True)
+class Settlement:
+    """What the supervisor process may be told: ids delivered, and messages refused with the reason."""
+
+    delivered: list[int] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+
+
+class Batcher:
+    """The messages in one worker's hands."""
+
+    def __init__(self, batch_max: int, source: Random | None = None) -> None:
+        self._batch_max = batch_max
+        self._limit = batch_max
+        self._queue: deque[Job] = deque()
+        self._parked: list[Job] = []
+        self._successes = 0
+        self._not_before = 0.0
+        self._backoff = Backoff(RETRY_FIRST_S, RETRY_MOST_S, source or Random())
+
+    def __len__(self) -> int:
+        return len(self._queue) + len(self._parked)
+
+    @property
+    def in_trouble(self) -> bool:
+        """The last call settled nothing."""
+        return self._backoff.failures > 0
+
+    def add(self, jobs: Iterable[Job]) -> None:
+        """More messages, behind those that are here."""
+        self._queue.extend(jobs)
+
+    def next_call(self, now: float) -> list[Job]:
+        """The jobs of the next call, or none: nothing to do yet (see `wait_until`)."""
+        if now < self._not_before:
+            return []
+        for job in self._parked:
+            if job.retry_at <= now:
+                return [job]
+        blocked = {job.lane for job in self._parked}
+        taken: list[Job] = []
+        kept: deque[Job] = deque()
+        size = 0
+        while self._queue and len(taken) < self._limit:
+            job = self._queue.popleft()
+            if job.lane in blocked:
+                kept.append(job)
+                continue
+            if taken and size + len(job.raw) > MAX_BATCH_BYTES - _ENVELOPE_BYTES:
+                self._queue.appendleft(job)
+                break
+            taken.append(job)
+            size += len(job.raw)
+        # All stay in the queue: a job leaves only when it is settled.
+        self._queue.extendleft(reversed(kept))
+        self._queue.extendleft(reversed(taken))
+        return taken
+
+    def wait_until(self, now: float) -> float | None:
+        """When `next_call` may have something; None: not before more messages come."""
+        times = [job.retry_at for job in self._parked]
+        blocked = {job.lane for job in self._parked}
+        if any(job.lane not in blocked for job in self._queue):
+            times.append(now)
+        return max(self._not_before, min(times)) if times else None
+
+    def finished(self, now: float, call: Sequence[Job], result: CallResult) -> Settlement:
+        """A call has ended; returns what is settled. All else is tried again."""
+        settlement = Settlement()
+        settled: set[int] = set()
+        for position, (job, outcome) in enumerate(zip(call, result.outcomes, strict=True)):
+            if outcome is Outcome.DELIVERED:
+                settlement.delivered.append(job.id)
+            elif outcome is Outcome.REFUSED:
+                refusal = result.refusals[position]
+                settlement.refused.append(Refused(job.id, f"{refusal.type} {refusal.object}: {refusal.msg}"))
+            else:
+                continue
+            settled.add(job.id)
+        self._remove(settled)
+        if settled:
+            self._successes += len(settlement.delivered)
+            self._backoff.reset()
+            self._limit = min(self._batch_max, 2 * self._limit)
+        if len(settled) < len(call):
+            self._failed(now, [job for job in call if job.id not in settled], result, settlement)
+        return settlement
+
+    def _failed(self, now: float, jobs: list[Job], result: CallResult, settlement: Settlement) -> None:
+        if len(jobs) > 1:
+            self._limit = max(1, len(jobs) // 2)
+        else:
+            self._failed_alone(now, jobs[0], settlement)
+        if not result.too_large or len(jobs) == 1:
+            self._not_before = now + max(result.wait_s, self._backoff.next_s())
+
+    def _failed_alone(self, now: float, job: Job, settlement: Settlement) -> None:
+        if job.failures == 0 or self._successes > job.successes_at_failure:
+            job.failures += 1
+            job.successes_at_failure = self._successes
+        if job.failures >= FAILURES_ALLOWED:
+            self._remove({job.id})
+            settlement.refused.append(Refused(job.id, f"failed alone {job.failures} times while others succeeded"))
+            return
+        self._limit = 1
+        wait = Backoff(RETRY_FIRST_S, RETRY_MOST_S, self._backoff.chance, failures=job.failures)
+        job.retry_at = now + wait.next_s()
+        if job not in self._parked:
+            self._queue = deque(other for other in self._queue if other is not job)
+            self._parked.append(job)
+
+    def _remove(self, ids: set[int]) -> None:
+        if not ids:
+            return
+        self._queue = deque(job for job in self._queue if job.id not in ids)
+        self._parked = [job for job in self._parked if job.id not in ids]
