@@ -15,7 +15,6 @@ from tests.simulation.node import SimNode
 from tests.simulation.panel import SimPanel
 from tests.simulation.world import Faults, Network, World
 from vmwatch.panel.registration import EventRow
-from vmwatch.shared.messages import Event
 from vmwatch.shared.states import State
 
 STORM_S = 90.0
@@ -122,12 +121,7 @@ class Cluster:
         return ", ".join(f"{node.name} holds {node.outbox.held()}" for node in self.nodes)
 
     def _check_registered(self) -> None:
-        produced = {
-            (node.name, epoch, message.seq)
-            for node in self.nodes
-            for epoch, _, message in node.produced
-            if isinstance(message, Event)
-        }
+        produced = {(node.name, epoch, seq) for node in self.nodes for epoch, seq in node.produced}
         registered = Counter((row.node, row.epoch, row.seq) for row in self.panel.registered)
         doubled = {key for key, count in registered.items() if count > 1}
         if doubled:

@@ -8,15 +8,7 @@ from tests.simulation.master import SimMaster, SimNodeLike
 from tests.simulation.world import Network, World
 from vmwatch.node.outbox import Outbox
 from vmwatch.node.sender import Sender
-from vmwatch.shared.messages import (
-    Event,
-    Inventory,
-    Message,
-    decode_acknowledgement,
-    decode_message,
-    encode_payload,
-    place_payload,
-)
+from vmwatch.shared.messages import Event, Inventory, decode_acknowledgement, encode_payload
 
 INTERVAL_S = 2.0
 INVENTORY_S = 60.0
@@ -34,8 +26,8 @@ class SimNode(SimNodeLike):
         self.masters = masters
         self.hypervisor = Hypervisor(world, name)
         self.disk = sqlite3.connect(":memory:", isolation_level=None)
-        self.produced: list[tuple[int, int, Message]] = []
-        """(epoch, seq, message) of all that was committed to the outbox."""
+        self.produced: list[tuple[int, int]] = []
+        """(epoch, seq) of all events that were committed to the outbox."""
         self.alive = False
         self.life = 0
         self.listed_at = 0.0
@@ -49,11 +41,9 @@ class SimNode(SimNodeLike):
         self.alive = True
         self.life += 1
         self.address = 0
-        self.waiting: list[Message] = []
+        self.waiting: list[Event] = []
         self.asked: set[str] = set()
-        self.outbox = Outbox(
-            self.disk, self.name, "machine", epoch_source=lambda: int(self.world.now * 1e6), max_bytes=2**30
-        )
+        self.outbox = Outbox(self.disk, self.name, "machine", lambda: int(self.world.now * 1e6))
         self.sender = Sender("sim/1", self.outbox.epoch, INTERVAL_S, self.world.now)
         self.hypervisor.report = self._heard_event
         self._open()
@@ -64,7 +54,6 @@ class SimNode(SimNodeLike):
         self.alive = False
         self.life += 1
         self.hypervisor.report = None
-        self.disk.rollback()
 
     def _later(self, delay_s: float, action: Callable[[], object]) -> None:
         """Something of this process: it dies with it."""
@@ -84,17 +73,16 @@ class SimNode(SimNodeLike):
         if event.event == "stopped":
             self._later(self.world.between(0.1, 1.0), lambda: self._list(""))
 
-    def _enqueue(self, message: Message) -> None:
+    def _enqueue(self, event: Event) -> None:
         if not self.waiting:
             self._later(COMMIT_S, self._commit)
-        self.waiting.append(message)
+        self.waiting.append(event)
 
     def _commit(self) -> None:
-        messages, self.waiting = self.waiting, []
-        payloads = [(type(m).__struct_config__.tag, encode_payload(m)) for m in messages]
-        seqs = self.outbox.add([(str(tag), payload) for tag, payload in payloads], self.sender.first_unsent)
-        for seq, (_, payload) in zip(seqs, payloads, strict=True):
-            self.produced.append((self.outbox.epoch, seq, decode_message(place_payload(payload, seq, 0))))
+        """What waits is committed together, and from then on it must not be lost."""
+        events, self.waiting = self.waiting, []
+        seqs = self.outbox.add([("event", encode_payload(event)) for event in events])
+        self.produced += [(self.outbox.epoch, seq) for seq in seqs]
         self.turn()
 
     def _list(self, token: str) -> None:
@@ -110,7 +98,9 @@ class SimNode(SimNodeLike):
                     self._list(token)
                     return
                 self.listed_at = read_at
-                self._enqueue(Inventory(seq=0, time=self.world.now, as_of=as_of, domains=domains, token=token))
+                inventory = Inventory(seq=0, time=self.world.now, as_of=as_of, domains=domains, token=token)
+                self.outbox.add_inventory(inventory, self.sender.first_unsent)
+                self.turn()
 
             self._later(self.world.between(0.001, LISTING_MOST_S), write)
 
