@@ -147,8 +147,6 @@ class Stack:
 
     def wait_listening(self, node: Service) -> None:
         """Wait until the agent has its callbacks registered and has listed: from here on no event is missed."""
-        listed = "select count(*) from eventlog"
-        del listed
         wait_until(lambda: node.status.get("libvirt", {}).get("connected"), f"{node.prefix.name} to reach libvirtd")
 
     def wait_drained(self) -> None:
