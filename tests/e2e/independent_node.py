@@ -21,7 +21,7 @@ class IndependentNode:
         self.rows: dict[int, dict[str, object]] = {}
         self.next_seq = 1
         self.heard: dict[str, object] | None = None
-        context = zmq.Context.instance()
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
         self.push = context.socket(zmq.PUSH, linger=0, immediate=1, sndtimeo=10_000)
         self.push.connect(f"tcp://127.0.0.1:{port}")
         self.sub = context.socket(zmq.SUB, linger=0, rcvtimeo=500)

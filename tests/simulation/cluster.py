@@ -108,7 +108,8 @@ class Cluster:
     def _calm(self) -> None:
         self.faults.calm()
         self.network.cut.clear()
-        for part in (self.panel, self.master, *self.nodes):
+        parts: list[SimPanel | SimMaster | SimNode] = [self.panel, self.master, *self.nodes]
+        for part in parts:
             if not part.alive:
                 part.start()
 

@@ -1,11 +1,10 @@
 """A hypervisor's agent in the simulation: the real sender and the real outbox on an in-memory disk."""
 
 import sqlite3
-from collections.abc import Callable
 
 from tests.simulation.hypervisor import Hypervisor
 from tests.simulation.master import SimMaster, SimNodeLike
-from tests.simulation.world import Network, World
+from tests.simulation.world import Action, Network, World
 from vmwatch.node.outbox import Outbox
 from vmwatch.node.sender import Sender
 from vmwatch.shared.messages import Event, Inventory, decode_acknowledgement, encode_payload
@@ -55,10 +54,15 @@ class SimNode(SimNodeLike):
         self.life += 1
         self.hypervisor.report = None
 
-    def _later(self, delay_s: float, action: Callable[[], object]) -> None:
+    def _later(self, delay_s: float, action: Action) -> None:
         """Something of this process: it dies with it."""
         life = self.life
-        self.world.after(delay_s, lambda: action() if life == self.life else None)
+
+        def unless_dead() -> None:
+            if life == self.life:
+                action()
+
+        self.world.after(delay_s, unless_dead)
 
     @property
     def idle(self) -> bool:

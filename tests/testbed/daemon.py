@@ -5,9 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
-import threading
 import uuid
 from collections.abc import Iterator
 from functools import cache
@@ -19,6 +17,7 @@ import libvirt
 import pytest
 
 from tests.testbed.waiting import wait_until
+from vmwatch.cli.kept import Kept, keeper_command
 
 SOCKETS_PARENT = Path("/tmp")
 """Not the test's own folder, nor TMPDIR: a socket's path must stay below 108 characters, and a temporary folder of
@@ -59,15 +58,6 @@ def needs_libvirtd() -> pytest.MarkDecorator:
     return pytest.mark.skipif(bool(reason), reason=reason)
 
 
-def keeper_command(masked: tuple[str, ...], removed: Path | None, command: list[str]) -> list[str]:
-    """How the keeper is run: isolated (-I) and without site-packages (-S), so that it starts in milliseconds."""
-    script = Path(__file__).with_name("keeper.py")
-    options = [word for folder in masked for word in ("--mask", folder)]
-    if removed is not None:
-        options += ["--remove", str(removed)]
-    return [sys.executable, "-I", "-S", str(script), *options, "--", *command]
-
-
 @cache
 def can_mask() -> bool:
     """Whether this process may give a child its own mount namespace: root can, root in many containers cannot."""
@@ -105,8 +95,7 @@ class PrivateDaemon:
         self.folder = folder
         self.host_uuid = host_uuid or str(uuid.uuid4())
         self.pid = 0
-        self._lock = threading.Lock()
-        self._keeper: subprocess.Popen[str] | None = None
+        self._keeper: Kept | None = None
         folder.mkdir(parents=True, exist_ok=True)
         self.sockets = Path(tempfile.mkdtemp(prefix="vmwatch-", dir=SOCKETS_PARENT))
         self._listening = self.sockets / "listening"
@@ -148,18 +137,18 @@ class PrivateDaemon:
     @property
     def is_running(self) -> bool:
         """Whether libvirtd lives; a frozen one does."""
-        return self._keeper is not None and self._ask("status") == "running"
+        return self._keeper is not None and self._keeper.is_running
 
     def start(self) -> None:
         """Start libvirtd, again after a kill, and return when it serves."""
         if self.is_running:
             raise RuntimeError("libvirtd runs already")
         if self._keeper is None:
-            self._start_keeper()
-            self._ask("status")  # once it answers, its folders are masked
+            self._keeper = self._new_keeper()
+            _ = self.kept.is_running  # once the keeper answers, its folders are masked
             self.furnish(self.root)
         self._hide()
-        self.pid = int(self._ask("start"))
+        self.pid = self.kept.start()
         wait_until(self._listens, f"libvirtd to listen in {self._listening} (its log: {self.log})", START_LIMIT_S)
         self.prepare()
         self._show()
@@ -175,11 +164,11 @@ class PrivateDaemon:
 
     def freeze(self) -> None:
         """SIGSTOP: libvirtd keeps its connections and answers nothing."""
-        self._ask(f"signal {int(signal.SIGSTOP)}")
+        self.kept.signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
         """SIGCONT: a frozen libvirtd goes on."""
-        self._ask(f"signal {int(signal.SIGCONT)}")
+        self.kept.signal(signal.SIGCONT)
 
     def close(self) -> None:
         """End libvirtd and everything that it started, and remove its sockets. May be called again."""
@@ -187,9 +176,7 @@ class PrivateDaemon:
         if keeper is None:
             shutil.rmtree(self.sockets, ignore_errors=True)
             return
-        with contextlib.suppress(OSError):  # the keeper is gone already: then `wait` returns at once
-            keeper.communicate("quit\n", timeout=END_LIMIT_S)
-        keeper.wait(timeout=END_LIMIT_S)
+        keeper.close()
 
     @property
     def has_keeper(self) -> bool:
@@ -197,11 +184,16 @@ class PrivateDaemon:
         return self._keeper is not None
 
     @property
-    def root(self) -> Path:
-        """The file system as libvirtd sees it, masked folders included."""
+    def kept(self) -> Kept:
+        """libvirtd under its keeper."""
         if self._keeper is None:
             raise RuntimeError("not started, or closed")
-        return Path(f"/proc/{self._keeper.pid}/root")
+        return self._keeper
+
+    @property
+    def root(self) -> Path:
+        """The file system as libvirtd sees it, masked folders included."""
+        return Path(f"/proc/{self.kept.pid}/root")
 
     def furnish(self, root: Path) -> None:
         """A subclass's work before libvirtd's first start; `root` is the file system as libvirtd will see it."""
@@ -246,40 +238,21 @@ class PrivateDaemon:
             return False
         return True
 
-    def _start_keeper(self) -> None:
+    def _new_keeper(self) -> Kept:
         program = find_program("libvirtd")
         if program is None:
             raise RuntimeError("libvirtd is not installed")
         configuration = self.folder / "libvirtd.conf"
         configuration.write_text(LIBVIRTD_CONF.format(sockets=self._listening, host_uuid=self.host_uuid))
-        command = [program, "--config", str(configuration), "--pid-file", str(self._private / "libvirtd.pid")]
-        with self.log.open("ab") as log:
-            self._keeper = subprocess.Popen(
-                keeper_command(self.masked if can_mask() else (), self.sockets, command),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env=self.environment(),
-                text=True,
-                # Ctrl-C at the terminal must reach the tests, which then clean up, and not the daemon.
-                start_new_session=True,
-            )
+        return Kept(
+            [program, "--config", str(configuration), "--pid-file", str(self._private / "libvirtd.pid")],
+            log=self.log,
+            masked=self.masked if can_mask() else (),
+            removed=self.sockets,
+            environment=self.environment(),
+        )
 
     def _end(self, number: signal.Signals) -> None:
-        self._ask(f"signal {int(number)}")
+        self.kept.signal(number)
         wait_until(lambda: not self.is_running, f"libvirtd to end after {number.name}", END_LIMIT_S)
         self.pid = 0
-
-    def _ask(self, command: str) -> str:
-        """One command to the keeper and its answer; several threads of a test may ask."""
-        keeper = self._keeper
-        if keeper is None or keeper.stdin is None or keeper.stdout is None:
-            raise RuntimeError("not started, or closed")
-        answer = ""
-        with self._lock, contextlib.suppress(BrokenPipeError):
-            keeper.stdin.write(f"{command}\n")
-            keeper.stdin.flush()
-            answer = keeper.stdout.readline().strip()
-        if not answer:
-            raise RuntimeError(f"the keeper has ended; its log:\n{self.log.read_text()}")
-        return answer

@@ -147,7 +147,10 @@ class Stack:
 
     def wait_listening(self, node: Service) -> None:
         """Wait until the agent has its callbacks registered and has listed: from here on no event is missed."""
-        wait_until(lambda: node.status.get("libvirt", {}).get("connected"), f"{node.prefix.name} to reach libvirtd")
+        wait_until(
+            lambda: node.status.get("inventory", {}).get("age_s") is not None,
+            f"the first listing of {node.prefix.name}",
+        )
 
     def wait_drained(self) -> None:
         """Wait until every running node's outbox is empty: all it had is committed."""
