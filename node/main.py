@@ -1,0 +1,59 @@
+"""vmwatch-node: the agent on a hypervisor."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from vmwatch.node.agent import MEGABYTE, Agent
+from vmwatch.node.outboxfile import machine_id, open_outbox
+from vmwatch.node.steady import SteadyTime
+from vmwatch.shared.clock import SystemClock
+from vmwatch.shared.conffile import Loaded, load
+from vmwatch.shared.paths import Paths
+from vmwatch.shared.program import parser, run
+from vmwatch.shared.settings import NodeSettings
+from vmwatch.shared.signals import Signals
+from vmwatch.shared.statussocket import StatusSocket
+
+PROGRAM = "vmwatch-node"
+PURPOSE = "Tells vmwatch-master what libvirt says of this hypervisor's VMs; nothing is lost on the way."
+
+
+def load_settings(path: Path) -> Loaded[NodeSettings]:
+    """The settings of a `vmwatch-node.conf`; raises ConfigurationError."""
+    return load(path, NodeSettings)
+
+
+def serve(options: argparse.Namespace, settings: NodeSettings, paths: Paths) -> int:
+    """Run the agent until it ends; returns the exit code. Raises StoreError if the outbox cannot be used."""
+    signals = Signals()
+    signals.install()
+    clock = SystemClock()
+    outbox, set_aside = open_outbox(
+        paths.database,
+        settings.node_id,
+        machine_id(),
+        SteadyTime(clock).now_us,
+        limit_bytes=settings.outbox_max_mb * MEGABYTE,
+    )
+    agent = Agent(settings, outbox, clock, signals, set_aside)
+    status = StatusSocket(paths.socket, agent.describe)
+    status.start()
+    try:
+        config = Path(options.config) if options.config else paths.config
+        return agent.run(lambda: load_settings(config).settings)
+    finally:
+        status.close()
+        outbox.close()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The program's entry; returns its exit code."""
+    options = parser(PROGRAM, PURPOSE).parse_args(arguments)
+    return run(options, PROGRAM, load_settings, partial(serve, options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
