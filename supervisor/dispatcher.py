@@ -15,7 +15,6 @@ from vmwatch.supervisor.ledger import Entry
 
 DEATHS_ALLOWED = 3
 """A message in whose calls so many workers died, while other messages succeeded in between, is refused."""
-SUSPECTS_IN_A_ROW = 50
 
 
 @dataclass(slots=True, eq=False)
@@ -47,9 +46,8 @@ class _Worker:
     bytes_in_hand: int = 0
     bound: dict[str, _Heap] = field(default_factory=dict)
     """Lanes of this worker that have something waiting, by node."""
-    exclusive: bool = False
-    """It holds a suspect alone."""
-    suspects_in_a_row: int = 0
+    suspect: int | None = None
+    """The suspect among what it holds: never more than one, so that two of them cannot be blamed for each other."""
 
 
 class Dispatcher:
@@ -62,7 +60,7 @@ class Dispatcher:
         self._lanes: dict[str, _Lane] = {}
         self._free: dict[str, _Heap] = {}
         self._suspects: deque[_Lane] = deque()
-        """Lanes whose first message was in the hands of a worker that died: it is handed out alone."""
+        """Lanes whose first message was in the hands of a worker that died: they are tried one at a time."""
         self._turns: deque[str] = deque()
         self._nodes: set[str] = set()
         self._successes = 0
@@ -96,11 +94,9 @@ class Dispatcher:
     def take(self, generation: int) -> list[Entry]:
         """What this worker shall get now; it then holds these until `done` or `worker_lost`."""
         worker = self._workers[generation]
-        if worker.exclusive:
-            return []
         if self._suspects and self._tries_suspects(worker):
-            return self._take_suspect(worker)
-        worker.suspects_in_a_row = 0
+            # By itself: a worker with nothing else to do then calls with it alone.
+            return [self._hand_suspect(worker)]
         taken: list[Entry] = []
         idle_turns = 0
         while idle_turns < len(self._turns) and self._has_room(worker):
@@ -125,23 +121,27 @@ class Dispatcher:
         worker = self._workers[generation]
         item = worker.in_hand.pop(entry_id)
         worker.bytes_in_hand -= item.entry.size
-        worker.exclusive = False
+        if entry_id == worker.suspect:
+            worker.suspect = None
         self._successes += success
         lane = self._lanes[item.entry.lane]
         lane.in_hand -= 1
         if not lane.in_hand and not lane.waiting:
             del self._lanes[item.entry.lane]
 
-    def worker_lost(self, generation: int, calling: Collection[int] = ()) -> list[Entry]:
+    def worker_lost(self, generation: int, calling: Collection[int] = (), crashed: bool = True) -> list[Entry]:
         """The worker died: all that it held goes out again, in order, to any worker.
 
         `calling`: ids of the messages in its last call, as far as it could still say; they, or all that it held, are
-        suspects and go out alone from now on. Returns those that are refused now: too many workers died of them.
+        suspects and go out one at a time from now on. With `crashed` false it ended in order, which is no message's
+        fault. Returns those that are refused now: too many workers died of them.
         """
         worker = self._workers.pop(generation, None)
         if worker is None:
             return []
         suspects = {id_ for id_ in calling if id_ in worker.in_hand} or set(worker.in_hand)
+        if not crashed:
+            suspects = set()
         refused = []
         back: dict[str, list[_Item]] = {}
         for item in worker.in_hand.values():
@@ -213,14 +213,22 @@ class Dispatcher:
         )
 
     def _tries_suspects(self, worker: _Worker) -> bool:
-        """One worker tries them, and other messages in between, so that suspects cannot occupy all."""
-        return worker.generation == min(self._workers) and worker.suspects_in_a_row < SUSPECTS_IN_A_ROW
+        """One worker tries them, one at a time, and goes on with other messages beside.
 
-    def _take_suspect(self, worker: _Worker) -> list[Entry]:
-        """A suspect goes out alone: if its worker dies again there is no doubt of what."""
-        if worker.in_hand:
-            return []
-        lane = self._suspects.popleft()
-        worker.exclusive = True
-        worker.suspects_in_a_row += 1
-        return [self._hand(worker, lane)]
+        It must have others: only their success can tell a message that kills workers, or that the panel always fails
+        on, from an outage. So a suspect of which a worker has died since anything succeeded waits for others to go
+        first; were it tried again at once, it could end a lone worker for ever and nothing would ever succeed.
+        """
+        if worker.suspect is not None or worker.generation != min(self._workers) or not self._has_room(worker):
+            return False
+        first = self._suspects[0].waiting[0]
+        return self._successes > first.successes_at_death or not self._has_others(worker)
+
+    def _has_others(self, worker: _Worker) -> bool:
+        """This worker holds, or could take, a message that is no suspect."""
+        return bool(worker.in_hand) or any(self._free.values()) or any(worker.bound.values())
+
+    def _hand_suspect(self, worker: _Worker) -> Entry:
+        entry = self._hand(worker, self._suspects.popleft())
+        worker.suspect = entry.id
+        return entry

@@ -233,17 +233,17 @@ class Ledger:
         for record in self.nodes.values():
             if record.life_untold and self.is_alive(now, record):
                 stream = self.streams.get((record.name, record.epoch))
-                told.append(
-                    ReportEntry(
-                        node=record.name,
-                        epoch=record.epoch,
-                        base=stream.base if stream else 0,
-                        agent=record.agent,
-                        live=True,
-                        interval=record.interval,
-                        status=Raw(record.status),
-                    )
+                entry = ReportEntry(
+                    node=record.name,
+                    epoch=record.epoch,
+                    base=stream.base if stream else 0,
+                    agent=record.agent,
+                    live=True,
+                    interval=record.interval,
                 )
+                if record.status:  # an empty Raw would be encoded as nothing at all, which is no JSON
+                    entry.status = Raw(record.status)
+                told.append(entry)
         self._presence_told = {entry.node for entry in told}
         for name in self._presence_told:
             self.nodes[name].life_untold = False

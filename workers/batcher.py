@@ -52,13 +52,15 @@ class Job:
 class CallResult:
     """How a call ended: an outcome per job of the call, by position, and `refusals` for those REFUSED.
 
-    `too_large`: the panel wants less at once; `wait_s`: its Retry-After, seconds.
+    `too_large`: the panel wants less at once; `wait_s`: its Retry-After, seconds; `blameless`: it cannot have looked
+    at the messages (no connection, no session), so that the failure says nothing about any of them.
     """
 
     outcomes: list[Outcome]
     refusals: dict[int, Refusal] = field(default_factory=dict)
     too_large: bool = False
     wait_s: float = 0.0
+    blameless: bool = False
 
 
 @dataclass(slots=True)
@@ -150,10 +152,11 @@ class Batcher:
         return settlement
 
     def _failed(self, now: float, jobs: list[Job], result: CallResult, settlement: Settlement) -> None:
-        if len(jobs) > 1:
-            self._limit = max(1, len(jobs) // 2)
-        else:
-            self._failed_alone(now, jobs[0], settlement)
+        if not result.blameless:
+            if len(jobs) > 1:
+                self._limit = max(1, len(jobs) // 2)
+            else:
+                self._failed_alone(now, jobs[0], settlement)
         if not result.too_large or len(jobs) == 1:
             self._not_before = now + max(result.wait_s, self._backoff.next_s())
 

@@ -1,0 +1,216 @@
+"""HTTP with limits that a panel cannot stretch: a total deadline for each call, and a bounded answer."""
+
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from vmwatch.shared.version import VERSION
+from vmwatch.workers.client import PanelFault
+
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+"""More than the largest honest answer: 500 refusals, or the verdicts on some ten thousand nodes."""
+CONNECT_MOST_S = 10.0
+_CHUNK_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A complete answer. Names of `headers` in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Deadline:
+    """The moment at which a call must have ended."""
+
+    def __init__(self, after_s: float) -> None:
+        self.after_s = after_s
+        self._at = time.monotonic() + after_s
+
+    @property
+    def left_s(self) -> float:
+        """Seconds, perhaps negative."""
+        return self._at - time.monotonic()
+
+    @property
+    def fault(self) -> PanelFault:
+        return PanelFault(f"no complete answer within {self.after_s:g} s")
+
+
+class Transport:
+    """POSTs to one panel over one connection that is kept. Follows no redirect, heeds no proxy of the environment."""
+
+    def __init__(self, url: str, authority_file: str = "") -> None:
+        """`authority_file`: certificates (PEM) that the panel's must be signed with; empty: the usual authorities."""
+        self._url = url
+        self._cutter = _Cutter()
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._session.verify = authority_file or True
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        self._session.headers.update({"User-Agent": f"vmwatch-master/{VERSION}", "Accept-Encoding": "identity"})
+        adapter = _WatchedAdapter(self._cutter)
+        self._session.mount("http://", adapter)
+        self._session.mount("https://", adapter)
+
+    def post(
+        self,
+        deadline: Deadline,
+        body: bytes | Mapping[str, str],
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Reply:
+        """One POST, of JSON as bytes or of form fields. Raises PanelFault if no complete answer came in time."""
+        left_s = deadline.left_s
+        if left_s <= 0:
+            raise deadline.fault
+        with self._cutter.cutting(left_s) as cut:
+            try:
+                with self._session.post(
+                    self._url,
+                    params=query,
+                    data=body,
+                    headers=headers,
+                    timeout=(min(CONNECT_MOST_S, left_s), left_s),
+                    allow_redirects=False,
+                    stream=True,
+                ) as response:
+                    read = self._read(response, deadline)
+            except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+                if cut.is_set() or deadline.left_s <= 0:
+                    raise deadline.fault from None
+                raise _unreached(error) from None
+        return Reply(response.status_code, {k.lower(): v for k, v in response.headers.items()}, read)
+
+    def _read(self, response: requests.Response, deadline: Deadline) -> bytes:
+        chunks = []
+        size = 0
+        for chunk in response.iter_content(_CHUNK_BYTES):
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > MAX_ANSWER_BYTES:
+                raise PanelFault(f"its answer is larger than {MAX_ANSWER_BYTES} bytes", needs_person=True)
+            if deadline.left_s <= 0:
+                raise deadline.fault
+        return b"".join(chunks)
+
+    def close(self) -> None:
+        self._session.close()
+
+
+def _unreached(error: Exception) -> PanelFault:
+    """What went wrong below HTTP, in few words. Without a connection no message was looked at."""
+    root: BaseException = error
+    while (deeper := root.__cause__ or root.__context__ or _reason(root)) is not None and deeper is not root:
+        root = deeper
+    text = f"{type(root).__name__}: {root}"[:300]
+    if isinstance(error, requests.exceptions.SSLError):
+        return PanelFault(f"TLS: {text}", needs_person=True, blameless=True)
+    if isinstance(error, requests.ConnectionError) and isinstance(
+        _reason_of(error), urllib3.exceptions.NewConnectionError | urllib3.exceptions.ConnectTimeoutError
+    ):
+        return PanelFault(f"no connection: {text}", blameless=True)
+    return PanelFault(f"the connection broke: {text}")
+
+
+def _reason(error: BaseException) -> BaseException | None:
+    """urllib3 keeps a cause in `reason` or among the arguments."""
+    reason = getattr(error, "reason", None)
+    if isinstance(reason, BaseException):
+        return reason
+    return next((argument for argument in error.args if isinstance(argument, BaseException)), None)
+
+
+def _reason_of(error: requests.RequestException) -> BaseException | None:
+    inner = _reason(error)
+    return _reason(inner) if isinstance(inner, urllib3.exceptions.MaxRetryError) else inner
+
+
+class _Cutter:
+    """Cuts the connection when a call's time is over.
+
+    Timeouts of sockets are for each read: a panel that sends a byte now and then would never meet one.
+    """
+
+    def __init__(self) -> None:
+        self.connection: HTTPConnection | None = None
+        """The last that was opened; there is never a second one in use."""
+        self._cut: threading.Event | None = None
+
+    def cutting(self, after_s: float) -> "_Cutting":
+        return _Cutting(self, after_s)
+
+    def opened(self, connection: HTTPConnection) -> None:
+        self.connection = connection
+
+    def cut(self) -> None:
+        sock = self.connection.sock if self.connection is not None else None
+        if sock is not None:
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # it ended by itself in this moment
+
+
+class _Cutting:
+    """The time of one call."""
+
+    def __init__(self, cutter: _Cutter, after_s: float) -> None:
+        self._cutter = cutter
+        self._over = threading.Event()
+        self._timer = threading.Timer(after_s, self._cut)
+        self._timer.daemon = True
+
+    def _cut(self) -> None:
+        self._over.set()
+        self._cutter.cut()
+
+    def __enter__(self) -> threading.Event:
+        self._timer.start()
+        return self._over
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        self._timer.join()
+
+
+class _WatchedAdapter(HTTPAdapter):
+    """Tells the cutter of each connection that is opened."""
+
+    def __init__(self, cutter: _Cutter) -> None:
+        self._cutter = cutter
+        super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as the base class has it
+        super().init_poolmanager(*args, **kwargs)
+        cutter = self._cutter
+
+        class Plain(HTTPConnection):
+            def connect(self) -> None:
+                cutter.opened(self)
+                super().connect()
+
+        class Tls(HTTPSConnection):
+            def connect(self) -> None:
+                cutter.opened(self)
+                super().connect()
+
+        class PlainPool(HTTPConnectionPool):
+            ConnectionCls = Plain
+
+        class TlsPool(HTTPSConnectionPool):
+            ConnectionCls = Tls
+
+        self.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": TlsPool}
