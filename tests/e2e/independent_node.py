@@ -22,9 +22,10 @@ class IndependentNode:
         self.next_seq = 1
         self.heard: dict[str, object] | None = None
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
-        self.push = context.socket(zmq.PUSH, linger=0, immediate=1, sndtimeo=10_000)
+        self.push, self.sub = context.socket(zmq.PUSH), context.socket(zmq.SUB)
+        self.push.linger = self.sub.linger = 0
+        self.push.immediate, self.push.sndtimeo, self.sub.rcvtimeo = True, 10_000, 500
         self.push.connect(f"tcp://127.0.0.1:{port}")
-        self.sub = context.socket(zmq.SUB, linger=0, rcvtimeo=500)
         self.sub.subscribe(self.topic)
         self.sub.connect(f"tcp://127.0.0.1:{port + 1}")
 

@@ -137,12 +137,12 @@ def test_300_operations_on_the_test_driver(stack: Stack, tmp_path: Path) -> None
 
 @needs_root()
 def test_50_operations_on_real_qemu(stack: Stack, tmp_path: Path) -> None:
-    image = guests.write_disk(tmp_path / "idle.img", guests.idle())
     with QemuDaemon(tmp_path / "libvirt") as daemon:
         connection = libvirt.open(daemon.uri)
         try:
 
             def make(name: str) -> str:
+                image = guests.write_disk(tmp_path / f"{name}.img", guests.idle())
                 return guests.domain_xml(name, str(uuid.uuid5(uuid.NAMESPACE_DNS, name)), image)
 
             tell_the_story(stack, daemon, QemuOperator(daemon, connection, make), 50, tmp_path / "observer")

@@ -1,0 +1,196 @@
+"""What lists and pages show of the cluster: immutable rows, put here by the writer after each commit.
+
+The writer's thread owns all that is known; everybody else reads these rows. So a list never waits for a
+transaction, and never sees what is not committed.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from vmwatch.panel.registration import EventRow, Known, Node
+from vmwatch.panel.store import Host, Stored
+from vmwatch.shared.states import State
+
+TOMBSTONES = 2_000
+"""So many VMs that are gone are remembered for pages that come back; one that missed more gets everything anew."""
+SILENT_AFTER_INTERVALS = 3
+"""Design 03, rule 3: so many heartbeats missed, and a node counts as silent."""
+
+
+@dataclass(frozen=True, slots=True)
+class VmRow:
+    """A VM as the panel shows it. `stamp`: the last event's id when this row changed."""
+
+    id: int
+    uuid: str
+    name: str
+    node: str
+    state: State
+    since: float
+    stamp: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRow:
+    """A node. `heard`: the panel's monotonic clock (seconds) at its last sign of life, or at the panel's start.
+
+    `lag`: seconds from the node's label on its last event to the event's registration; None before the first one.
+    """
+
+    id: int
+    name: str
+    address: str
+    reach: str
+    hidden: bool
+    agent: str
+    status: bytes
+    interval: float
+    seen: float
+    heard: float
+    lag: float | None
+
+    def is_silent(self, monotonic: float) -> bool:
+        return monotonic - self.heard > SILENT_AFTER_INTERVALS * self.interval
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one commit changed. `gone`: UUIDs of VMs that no node has any more."""
+
+    vms: list[VmRow] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    nodes: list[NodeRow] = field(default_factory=list)
+    events: list[tuple[int, EventRow]] = field(default_factory=list)
+
+
+class Board:
+    """Rows by UUID and by node. Any thread may read; only the writer's writes."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._vms: dict[str, VmRow] = {}
+        self._gone: dict[str, int] = {}
+        self._nodes: dict[str, NodeRow] = {}
+        self._oldest_stamp = 0
+        self._last_event = 0
+        self._counts: Counter[str] = Counter()
+        self.run = ""
+        """This run of the panel; a page that was drawn by another one may have missed something in between."""
+        self.on_change: Callable[[Change], None] = lambda change: None
+        """Called in the writer's thread after each change; it must not block."""
+
+    @property
+    def last_event(self) -> int:
+        """The id of the newest registered event, 0 if there is none."""
+        return self._last_event
+
+    def counts(self) -> dict[str, int]:
+        """VMs by state."""
+        with self._lock:
+            return {state: number for state, number in self._counts.items() if number}
+
+    def vms(self) -> list[VmRow]:
+        with self._lock:
+            return list(self._vms.values())
+
+    def vm(self, key: str) -> VmRow | None:
+        """By UUID or by number."""
+        with self._lock:
+            row = self._vms.get(key)
+            return row or next((row for row in self._vms.values() if str(row.id) == key), None)
+
+    def nodes(self) -> list[NodeRow]:
+        """All that are not deleted, in the order of their numbers."""
+        with self._lock:
+            return sorted((row for row in self._nodes.values() if not row.hidden), key=lambda row: row.id)
+
+    def node(self, key: str) -> NodeRow | None:
+        """By number, or by name; a name of digits alone yields to the number."""
+        rows = self.nodes()
+        return next((r for r in rows if str(r.id) == key), None) or next((r for r in rows if r.name == key), None)
+
+    def since(self, stamp: int) -> Change | None:
+        """What changed at or after an event's id; None if that is longer ago than is remembered."""
+        with self._lock:
+            if stamp < self._oldest_stamp or stamp > self._last_event:
+                return None
+            changed = [row for row in self._vms.values() if row.stamp >= stamp]
+            gone = [uuid for uuid, at in self._gone.items() if at >= stamp]
+            return Change(changed, gone, [row for row in self._nodes.values() if not row.hidden])
+
+    def fill(self, stored: Stored, monotonic: float) -> None:
+        """At the start, with all that is stored."""
+        self.run = stored.known.run
+        self._oldest_stamp = stored.last_event
+        self.update(stored, stored.known.vms, stored.known.nodes, [], monotonic)
+
+    def update(
+        self,
+        stored: Stored,
+        uuids: Iterable[str],
+        nodes: Iterable[str],
+        events: list[tuple[int, EventRow]],
+        monotonic: float,
+    ) -> None:
+        """After a commit that touched these VMs and nodes and registered these events."""
+        change = Change(events=events)
+        with self._lock:
+            self._last_event = stored.last_event
+            for uuid in dict.fromkeys(uuids):
+                self._update_vm(change, stored.known, stored.vm_ids, uuid)
+            lags = {row.node: max(0.0, row.received - row.time) for _, row in events}
+            for name in dict.fromkeys(nodes):
+                self._update_node(change, stored.hosts[name], stored.known.nodes[name], monotonic, lags.get(name))
+        self.on_change(change)
+
+    def _update_vm(self, change: Change, known: Known, vm_ids: dict[str, int], uuid: str) -> None:
+        before, now = self._vms.get(uuid), known.judgement(uuid)
+        if now is not None:
+            if before is None or (before.state, before.node, before.name, before.since) != (
+                now.state,
+                now.node,
+                now.name,
+                now.since,
+            ):
+                row = VmRow(vm_ids[uuid], uuid, now.name, now.node, now.state, now.since, self._last_event)
+                self._vms[uuid] = row
+                self._count(before, row)
+                self._gone.pop(uuid, None)
+                change.vms.append(row)
+        elif before is not None:
+            del self._vms[uuid]
+            self._count(before, None)
+            self._gone[uuid] = self._last_event
+            change.gone.append(uuid)
+            while len(self._gone) > TOMBSTONES:
+                self._oldest_stamp = self._gone.pop(next(iter(self._gone))) + 1
+
+    def _count(self, before: VmRow | None, after: VmRow | None) -> None:
+        if before is not None:
+            self._counts[before.state.value] -= 1
+        if after is not None:
+            self._counts[after.state.value] += 1
+
+    def _update_node(self, change: Change, host: Host, node: Node, monotonic: float, lag: float | None) -> None:
+        before = self._nodes.get(host.name)
+        lives = before is None or node.seen != before.seen
+        if lag is None and before is not None:
+            lag = before.lag
+        row = NodeRow(
+            id=host.id,
+            name=host.name,
+            address=host.address,
+            reach=host.reach,
+            hidden=host.hidden,
+            agent=node.agent,
+            status=node.status,
+            interval=node.interval,
+            seen=node.seen,
+            heard=monotonic if lives or before is None else before.heard,
+            lag=lag,
+        )
+        if row != before:
+            self._nodes[host.name] = row
+            change.nodes.append(row)

@@ -1,0 +1,174 @@
+"""Writes drafts into the database: the writer's transactions, and the numbers that rows get."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from vmwatch.panel import statements
+from vmwatch.panel.registration import Draft, EventRow, StatsRow
+from vmwatch.panel.rules import Claim
+from vmwatch.panel.schema import COUNTERS
+from vmwatch.panel.store import Host, Store, Stored
+
+Rows = Iterable[Sequence[Any]]
+
+
+class Recorder:
+    """One connection, one transaction at a time, used by the writer's thread alone.
+
+    Numbers of nodes, VMs and events are given here and not by the database, so that they are known without asking.
+    What a transaction or a savepoint gave is taken back with it.
+    """
+
+    def __init__(self, store: Store, stored: Stored) -> None:
+        self._connection = store.raw()
+        self._cursor = self._connection.cursor()
+        self._stored = stored
+        self._undo: list[tuple[dict[Any, Any], Any, Any]] = []
+        self._committed = (stored.last_event, stored.last_stats)
+        self._open = False
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """What is written inside is taken back, alone, if it raises; begins the transaction if there is none yet."""
+        if not self._open:
+            self._cursor.execute("BEGIN IMMEDIATE")
+            self._open = True
+        before = (len(self._undo), self._stored.last_event, self._stored.last_stats)
+        self._cursor.execute("SAVEPOINT report")
+        try:
+            yield
+            self._cursor.execute("RELEASE report")
+        except BaseException:
+            self._take_back(*before)
+            self._cursor.execute("ROLLBACK TO report")
+            self._cursor.execute("RELEASE report")
+            raise
+
+    def commit(self) -> None:
+        """Make it durable; on an error nothing of the transaction is."""
+        if self._open:
+            self._cursor.execute("COMMIT")
+            self._open = False
+        self._undo.clear()
+        self._committed = (self._stored.last_event, self._stored.last_stats)
+
+    def rollback(self) -> None:
+        """Take back the whole transaction, if there is one. Raises nothing that the caller could mend."""
+        self._take_back(0, *self._committed)
+        self._open = False
+        if self._connection.driver_connection.in_transaction:  # a full disk may have ended it already
+            self._cursor.execute("ROLLBACK")
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def write(self, draft: Draft, now: float) -> int:
+        """Write what a draft changes; returns the id of its first event. The order is that of the foreign keys."""
+        for name in draft.nodes:
+            self._reveal(name)
+        self._many(statements.SAVE_NODE, self._node_rows(draft))
+        hosts = self._stored.hosts
+        ids = {key: (hosts[key[0]].id, key[1]) for key in draft.epochs}
+        self._many(statements.SAVE_EPOCH, [(*ids[k], e.base, e.active) for k, e in draft.epochs.items()])
+        self._many(
+            statements.ADD_KEY,
+            [(*ids[k], seq) for k, seqs in draft.keys.items() for seq in seqs if seq >= draft.epochs[k].base],
+        )
+        self._many(statements.PRUNE_KEYS, [(*ids[k], e.base) for k, e in draft.epochs.items()])
+        self._write_claims(draft)
+        self._many(statements.ADD_STATS, self._stats_rows(draft.stats, now))
+        return self._write_events(draft.events)
+
+    def save_host(self, host: Host) -> None:
+        """What a person says of a node; the node's row must exist."""
+        self._note(self._stored.hosts, host.name, host)
+        self._cursor.execute(statements.SAVE_HOST, (host.address, host.reach, host.hidden, host.id))
+
+    def execute(self, statement: str, parameters: Sequence[Any]) -> None:
+        """One of `statements`, inside the savepoint."""
+        self._cursor.execute(statement, parameters)
+
+    def _many(self, statement: str, rows: Rows) -> None:
+        self._cursor.executemany(statement, rows)
+
+    def _reveal(self, name: str) -> None:
+        """A node that a report names is in the list, also one that is new or was deleted."""
+        host = self._stored.hosts.get(name)
+        if host is None:
+            number = 1 + max((known.id for known in self._stored.hosts.values()), default=0)
+            self._note(self._stored.hosts, name, Host(number, name))
+        elif host.hidden:
+            self.save_host(replace(host, hidden=False))
+
+    def _node_rows(self, draft: Draft) -> Rows:
+        for name, node in draft.nodes.items():
+            number = self._stored.hosts[name].id
+            status = node.status.decode()
+            yield number, name, node.newest_epoch, *node.floor, node.agent, node.interval, status, node.said, node.seen
+
+    def _write_claims(self, draft: Draft) -> None:
+        saved: list[tuple[int, int, Claim]] = []
+        forgotten: list[tuple[int, int]] = []
+        for (uuid, node), claim in draft.claims.items():
+            key = (self._stored.hosts[node].id, self._vm_id(uuid))
+            if claim is None:
+                forgotten.append(key)
+            else:
+                saved.append((*key, claim))
+        self._many(
+            statements.SAVE_CLAIM, [(*key, c.state.value, c.name, *c.mark, c.since, c.turn) for *key, c in saved]
+        )
+        self._many(statements.FORGET_CLAIM, forgotten)
+
+    def _write_events(self, events: Sequence[EventRow]) -> int:
+        first = self._stored.last_event + 1
+        hosts = self._stored.hosts
+        rows = []
+        for number, (node, epoch, seq, time, received, uuid, name, event, detail, state) in enumerate(events, first):
+            subject = self._subject(uuid, name)
+            rows.append((number, hosts[node].id, epoch, seq, time, received, subject, event, detail, str(state)))
+        self._many(statements.ADD_EVENT, rows)
+        self._stored.last_event += len(events)
+        return first
+
+    def _vm_id(self, uuid: str) -> int:
+        """The VM's number, given here if it has none. No row is ever removed, so the next is their count."""
+        number: int | None = self._stored.vm_ids.get(uuid)
+        if number is None:
+            number = 1 + len(self._stored.vm_ids)
+            self._note(self._stored.vm_ids, uuid, number)
+            self._cursor.execute(statements.ADD_VM, (number, uuid))
+        return number
+
+    def _subject(self, uuid: str, name: str) -> int:
+        """The number of the VM under this name."""
+        number: int | None = self._stored.subjects.get((uuid, name))
+        if number is None:
+            number = 1 + len(self._stored.subjects)
+            self._note(self._stored.subjects, (uuid, name), number)
+            self._cursor.execute(statements.ADD_SUBJECT, (number, self._vm_id(uuid), name))
+        return number
+
+    def _stats_rows(self, rows: Sequence[StatsRow], now: float) -> Rows:
+        for row in rows:
+            self._stored.last_stats += 1
+            domain = row.domain
+            counters = [getattr(domain, name) for name in COUNTERS]
+            head = (self._stored.last_stats, domain.uuid, row.node, row.taken, now, row.interval, domain.state.value)
+            yield *head, *counters
+
+    def _note(self, into: dict[Any, Any], key: object, value: object) -> None:
+        """Change what is in memory so that it can be taken back."""
+        self._undo.append((into, key, into.get(key)))
+        into[key] = value
+
+    def _take_back(self, length: int, last_event: int, last_stats: int) -> None:
+        while len(self._undo) > length:
+            into, key, value = self._undo.pop()
+            if value is None:
+                del into[key]
+            else:
+                into[key] = value
+        self._stored.last_event, self._stored.last_stats = last_event, last_stats

@@ -1,0 +1,206 @@
+"""The tables of the panel's database, and the way from an older schema to this one."""
+
+from collections.abc import Callable, Sequence
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+    inspect,
+    select,
+)
+
+from vmwatch.shared.errors import StoreError
+
+metadata = MetaData()
+
+meta = Table(
+    "meta",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("value", String, nullable=False),
+)
+"""`schema`: the version of this file's tables."""
+
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("name", String, nullable=False, unique=True),
+    Column("address", String, nullable=False, server_default=""),
+    Column("reach", String, nullable=False, server_default=""),
+    Column("hidden", Boolean, nullable=False, server_default="0"),
+    Column("newest_epoch", BigInteger, nullable=False, server_default="0"),
+    Column("floor_epoch", BigInteger, nullable=False, server_default="0"),
+    Column("floor_seq", BigInteger, nullable=False, server_default="0"),
+    Column("agent", String, nullable=False, server_default=""),
+    Column("interval", Float, nullable=False, server_default="10"),
+    Column("status", String, nullable=False, server_default=""),
+    Column("said", String, nullable=False, server_default=""),
+    Column("seen", Float, nullable=False, server_default="0"),
+)
+"""Cluster nodes. `hidden`: deleted by a person; its keys stay, so that nothing of it is registered twice."""
+
+epochs = Table(
+    "epochs",
+    metadata,
+    Column("node", Integer, ForeignKey("nodes.id"), primary_key=True, autoincrement=False),
+    Column("epoch", BigInteger, primary_key=True, autoincrement=False),
+    Column("base", BigInteger, nullable=False),
+    Column("last_activity", Float, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("node", Integer, primary_key=True, autoincrement=False),
+    Column("epoch", BigInteger, primary_key=True, autoincrement=False),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
+)
+"""Each registered message at or above its epoch's base. Without a foreign key: it would be looked up for each row of
+the busiest table, and the one statement that fills it writes the epoch's row first."""
+
+vms = Table(
+    "vms",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("uuid", String, nullable=False, unique=True),
+)
+"""The number by which a VM is named in the API; it stays when the VM is gone."""
+
+claims = Table(
+    "claims",
+    metadata,
+    Column("node", Integer, ForeignKey("nodes.id"), primary_key=True, autoincrement=False),
+    Column("vm", Integer, ForeignKey("vms.id"), primary_key=True, autoincrement=False),
+    Column("state", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("mark_epoch", BigInteger, nullable=False),
+    Column("mark_seq", BigInteger, nullable=False),
+    Column("since", Float, nullable=False),
+    Column("turn", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""By node first: a report is of one node, and then the rows that it changes lie together on few pages."""
+
+subjects = Table(
+    "subjects",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("vm", Integer, ForeignKey("vms.id"), nullable=False),
+    Column("name", String, nullable=False, index=True),
+    UniqueConstraint("vm", "name"),
+)
+"""A VM under one of the names that it had: what an event is about. Events hold this one number, and need one index,
+instead of two texts with an index each; that is most of what writing an event costs."""
+
+eventlog = Table(
+    "eventlog",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("node", Integer, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("time", Float, nullable=False),
+    Column("received", Float, nullable=False),
+    Column("subject", Integer, nullable=False),
+    Column("event", String, nullable=False),
+    Column("detail", String, nullable=False),
+    Column("state", String, nullable=False),
+)
+"""Registered events; `node` and `subject` are numbers of those tables, which lose no row. The id only grows, in the
+order of commits: it is the cursor of lists and live pages."""
+
+# An index of SQLite ends in the id, so each of these gives its rows in the order of the list.
+Index("eventlog_node", eventlog.c.node)
+Index("eventlog_subject", eventlog.c.subject)
+Index("eventlog_time", eventlog.c.time)
+
+COUNTERS = (
+    "cpu_ns",
+    "memory_kib",
+    "tx_packets",
+    "tx_bytes",
+    "rx_packets",
+    "rx_bytes",
+    "write_requests",
+    "write_bytes",
+    "read_requests",
+    "read_bytes",
+)
+"""The counters of a sample, as the wire protocol names them."""
+
+stats = Table(
+    "stats",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("uuid", String, nullable=False),
+    Column("node", String, nullable=False),
+    Column("taken", Float, nullable=False),
+    Column("received", Float, nullable=False),
+    Column("interval", Float, nullable=False),
+    Column("state", String, nullable=False),
+    *(Column(name, BigInteger) for name in COUNTERS),
+)
+Index("stats_uuid", stats.c.uuid)
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("role", String, nullable=False),
+    Column("password", String, nullable=False),
+)
+"""`password` is a memory-hard hash, never the password."""
+
+Migration = Callable[[Connection], None]
+"""The step from one schema version to the next; it must keep all that is stored."""
+
+MIGRATIONS: Sequence[Migration] = ()
+"""The n-th one makes version n + 1 out of version n. Once released, a step never changes."""
+
+
+def migrate(connection: Connection, migrations: Sequence[Migration] = MIGRATIONS) -> None:
+    """Bring the database to the newest version, inside the caller's transaction.
+
+    Raises StoreError for a database that is newer than this program, or not the panel's.
+    """
+    newest = 1 + len(migrations)
+    version = _version(connection)
+    if version > newest:
+        raise StoreError(
+            f"the database has schema version {version} and this version of vmwatch-panel knows only up to"
+            f" {newest}; start the newer vmwatch-panel, or restore an older copy of the database"
+        )
+    if version == 0:
+        metadata.create_all(connection)
+    else:
+        for step in migrations[version - 1 :]:
+            step(connection)
+    if version != newest:
+        connection.execute(meta.delete().where(meta.c.name == "schema"))
+        connection.execute(meta.insert().values(name="schema", value=str(newest)))
+
+
+def _version(connection: Connection) -> int:
+    """0: an empty database."""
+    tables = inspect(connection).get_table_names()
+    if not tables:
+        return 0
+    if "meta" not in tables:
+        raise StoreError("the database is not one of vmwatch-panel; nothing in it was changed")
+    text = connection.execute(select(meta.c.value).where(meta.c.name == "schema")).scalar()
+    if text is None or not str(text).isdigit():
+        raise StoreError("the database does not say which schema version it has; nothing in it was changed")
+    return int(text)

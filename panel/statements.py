@@ -1,0 +1,62 @@
+"""The writer's SQL, made once from the tables.
+
+SQLAlchemy renders it; the driver's own `executemany` runs it: going through SQLAlchemy's execution for each batch
+costs several times what SQLite itself needs for a row.
+"""
+
+from typing import Any
+
+from sqlalchemy import Column, Table, bindparam, delete, update
+from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.sql.dml import UpdateBase
+
+from vmwatch.panel.schema import claims, epochs, eventlog, keys, nodes, stats, subjects, vms
+
+_NODE_STATE = ("newest_epoch", "floor_epoch", "floor_seq", "agent", "interval", "status", "said", "seen")
+
+
+def _sql(statement: UpdateBase) -> str:
+    return str(statement.compile(dialect=sqlite_dialect(paramstyle="qmark")))
+
+
+def _insert(table: Table, *columns: str) -> Any:  # noqa: ANN401 - SQLAlchemy's own type is private to it
+    return insert(table).values({name: bindparam(name) for name in columns or table.columns.keys()})
+
+
+def _upsert(table: Table, *columns: str) -> str:
+    """Insert a row, or replace what is not its primary key."""
+    statement = _insert(table, *columns)
+    key = [column.name for column in table.primary_key]
+    names = columns or tuple(table.columns.keys())
+    return _sql(
+        statement.on_conflict_do_update(
+            index_elements=key, set_={name: statement.excluded[name] for name in names if name not in key}
+        )
+    )
+
+
+def _equals(*columns: Column[Any]) -> list[Any]:
+    return [column == bindparam(f"key_{column.name}") for column in columns]
+
+
+# Parameters are in the order of the table's columns (of the named ones, where only some are written).
+SAVE_NODE = _upsert(nodes, "id", "name", *_NODE_STATE)
+SAVE_EPOCH = _upsert(epochs)
+ADD_KEY = _sql(_insert(keys))
+PRUNE_KEYS = _sql(delete(keys).where(*_equals(keys.c.node, keys.c.epoch), keys.c.seq < bindparam("base")))
+"""Parameters: node, epoch, base."""
+ADD_VM = _sql(_insert(vms))
+ADD_SUBJECT = _sql(_insert(subjects))
+SAVE_CLAIM = _upsert(claims)
+FORGET_CLAIM = _sql(delete(claims).where(*_equals(claims.c.node, claims.c.vm)))
+ADD_EVENT = _sql(_insert(eventlog))
+ADD_STATS = _sql(_insert(stats))
+SAVE_HOST = _sql(
+    update(nodes)
+    .values(address=bindparam("address"), reach=bindparam("reach"), hidden=bindparam("hidden"))
+    .where(*_equals(nodes.c.id))
+)
+"""Parameters: address, reach, hidden, id."""
+EXPIRE_EVENTS = _sql(delete(eventlog).where(eventlog.c.id <= bindparam("last")))
+EXPIRE_STATS = _sql(delete(stats).where(stats.c.id <= bindparam("last")))

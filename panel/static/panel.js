@@ -1,0 +1,220 @@
+// Keeps a page live: applies the changes that the panel sends, and shows times as this browser has them.
+// All text is set with textContent: a VM's name is whatever somebody typed.
+"use strict";
+
+(() => {
+  const page = document.body.dataset.page;
+  const MOST_ROWS = 500; // a page left open for a week must not grow without bound
+  const RETRY_MS = 15000; // a browser gives up by itself after an answer that is not a stream
+  const query = new URLSearchParams(location.search);
+  const body = document.querySelector("#rows tbody");
+  const whole = document.body.dataset.whole === "yes";
+  const rows = new Map();
+
+  const pad = (number) => String(number).padStart(2, "0");
+
+  function absolute(date) {
+    const day = `${date.getFullYear()}-${pad(date.getMonth() + 1)}-${pad(date.getDate())}`;
+    return `${day} ${pad(date.getHours())}:${pad(date.getMinutes())}:${pad(date.getSeconds())}`;
+  }
+
+  function ago(date) {
+    const seconds = Math.max(0, Math.round((Date.now() - date) / 1000));
+    if (seconds < 60) return `${seconds} s ago`;
+    if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;
+    if (seconds < 172800) return `${Math.floor(seconds / 3600)} h ago`;
+    return absolute(date);
+  }
+
+  function showTime(element) {
+    const date = new Date(element.dateTime);
+    if (isNaN(date)) return;
+    element.title = element.dateTime;
+    element.textContent = element.closest(".seen") ? ago(date) : absolute(date);
+  }
+
+  function make(tag, className, text) {
+    const element = document.createElement(tag);
+    if (className) element.className = className;
+    if (text !== undefined) element.textContent = text;
+    return element;
+  }
+
+  function moment(text) {
+    if (!text) return make("span", "none", "never");
+    const element = make("time");
+    element.dateTime = text;
+    element.textContent = text;
+    return element;
+  }
+
+  function state(name) {
+    return make("span", `state ${name}`, name.replaceAll("_", " "));
+  }
+
+  function cell(row, className, ...content) {
+    const td = make("td", className);
+    td.append(...content);
+    row.append(td);
+    return td;
+  }
+
+  function events(uuid, text) {
+    const link = make("a", "", text);
+    link.href = `/vmmgr?${new URLSearchParams({ func: "eventlog", uuid })}`;
+    return link;
+  }
+
+  function fresh(row) {
+    row.classList.remove("fresh");
+    void row.offsetWidth; // restarts the animation
+    row.classList.add("fresh");
+  }
+
+  function fits(vm) {
+    const part = (query.get("q") || "").trim().toLowerCase();
+    const wanted = query.get("vmstatus");
+    const node = query.get("hostnode");
+    return (!wanted || vm.state === wanted) && (!node || vm.node === node)
+      && (!part || vm.name.toLowerCase().includes(part) || vm.uuid.includes(part));
+  }
+
+  function vmRow(vm) {
+    const row = make("tr");
+    row.dataset.key = vm.uuid;
+    cell(row, "name", events(vm.uuid, vm.name));
+    cell(row, "status", state(vm.state));
+    cell(row, "node", vm.node).dataset.label = "Node";
+    cell(row, "since", moment(vm.since)).dataset.label = "Since";
+    cell(row, "uuid", make("code", "", vm.uuid)).dataset.label = "UUID";
+    return row;
+  }
+
+  const order = new Intl.Collator(undefined, { numeric: true });
+  const nameOf = (row) => row.querySelector(".name").textContent;
+
+  function place(row) {
+    const next = query.get("sort") ? undefined
+      : [...body.rows].find((other) => order.compare(nameOf(other), nameOf(row)) > 0);
+    body.insertBefore(row, next || null);
+  }
+
+  function remove(key) {
+    const row = rows.get(key);
+    if (row) row.remove();
+    rows.delete(key);
+  }
+
+  function applyVm(vm) {
+    const before = rows.get(vm.uuid);
+    if (!fits(vm)) return remove(vm.uuid);
+    if (!before && !(whole && rows.size < MOST_ROWS)) return;
+    const row = vmRow(vm);
+    row.querySelectorAll("time").forEach(showTime);
+    if (before && before.textContent.replace(/\s+/g, "") === row.textContent.replace(/\s+/g, "")) return;
+    if (before && nameOf(before) === vm.name) before.replaceWith(row);
+    else {
+      remove(vm.uuid);
+      place(row);
+    }
+    rows.set(vm.uuid, row);
+    fresh(row);
+  }
+
+  function eventFits(event) {
+    return ["node", "uuid", "name", "event"].every((name) => !query.get(name) || query.get(name).trim() === event[name]);
+  }
+
+  function applyEvent(event) {
+    if (!whole || rows.has(event.id) || !eventFits(event)) return;
+    const row = make("tr");
+    row.dataset.key = event.id;
+    cell(row, "time", moment(event.time));
+    cell(row, "name", events(event.uuid, event.name)).firstChild.title = event.uuid;
+    cell(row, "event", event.event, ...(event.detail ? [" ", make("span", "detail", event.detail)] : []));
+    cell(row, "status", ...(event.state ? [state(event.state)] : []));
+    cell(row, "node", event.node).dataset.label = "Node";
+    cell(row, "received", moment(event.received)).dataset.label = "Received";
+    body.prepend(row);
+    rows.set(event.id, row);
+    while (body.rows.length > MOST_ROWS) remove(body.rows[body.rows.length - 1].dataset.key);
+    row.querySelectorAll("time").forEach(showTime);
+    fresh(row);
+  }
+
+  function applyNode(node) {
+    const row = rows.get(node.name);
+    if (!row || node.hidden) return location.reload(); // a node more or less is rare
+    row.querySelector(".seen").replaceChildren(moment(node.seen));
+    row.querySelector(".lag").textContent = node.lag ? `${node.lag} s` : "–";
+    row.querySelector(".version").textContent = node.version || "–";
+    row.querySelectorAll("time").forEach(showTime);
+    showSilence(row);
+  }
+
+  function showSilence(row) {
+    const seen = row.querySelector(".seen time");
+    if (!seen) return;
+    const silent = Date.now() - new Date(seen.dateTime) > 3000 * Number(row.dataset.interval);
+    row.querySelector(".status").replaceChildren(state(silent ? "silent" : "active"));
+  }
+
+  function apply(change) {
+    if (page === "vm") {
+      change.gone.forEach(remove);
+      change.vms.forEach(applyVm);
+      document.getElementById("empty").hidden = rows.size > 0;
+      if (whole) document.getElementById("shown").textContent = rows.size;
+      document.querySelectorAll("[data-count]").forEach((element) => {
+        const number = change.counts[element.dataset.count] || 0;
+        element.textContent = number;
+        if (number) element.closest("li").hidden = false;
+      });
+    } else if (page === "eventlog") {
+      change.events.forEach(applyEvent);
+      document.getElementById("empty").hidden = rows.size > 0;
+    } else if (page === "vmhostnode") {
+      change.nodes.filter((node) => !node.hidden || rows.has(node.name)).forEach(applyNode);
+    }
+  }
+
+  const light = document.getElementById("live");
+
+  function shine(className, text) {
+    light.hidden = false;
+    light.className = `live ${className}`;
+    light.title = text;
+    light.lastElementChild.textContent = text;
+  }
+
+  function connect() {
+    const { after, run } = document.body.dataset;
+    const source = new EventSource(`/vmmgr/live?${new URLSearchParams({ after, run })}`);
+    shine("", "connecting");
+    source.onopen = () => shine("on", "live");
+    source.onmessage = (message) => {
+      if (message.lastEventId) document.body.dataset.after = message.lastEventId;
+      apply(JSON.parse(message.data));
+    };
+    // More was missed than the panel remembers. The pause keeps many pages from coming back in the same moment.
+    source.addEventListener("reset", () => {
+      source.close();
+      setTimeout(() => location.reload(), 500 + Math.random() * 2500);
+    });
+    source.onerror = () => {
+      shine("off", "not connected");
+      if (source.readyState === EventSource.CLOSED) setTimeout(connect, RETRY_MS);
+    };
+  }
+
+  document.querySelectorAll("time").forEach(showTime);
+  if (!page) return;
+  for (const row of body.rows) rows.set(row.dataset.key, row);
+  connect();
+  if (page === "vmhostnode") {
+    setInterval(() => {
+      body.querySelectorAll("time").forEach(showTime);
+      for (const row of body.rows) showSilence(row);
+    }, 1000);
+  }
+})();
