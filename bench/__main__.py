@@ -13,7 +13,7 @@ from tests.testbed.stack import short_folder
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure vmwatch beside the bare limit.")
-    parser.add_argument("--events", type=int, default=20_000, help="events of each drain (default: 20000)")
+    parser.add_argument("--events", type=int, default=100_000, help="events of each drain (default: 100000)")
     parser.add_argument("--seconds", type=float, default=10.0, help="how long each rate is kept (default: 10)")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the results here as well")
     options = parser.parse_args()

@@ -36,9 +36,21 @@ def throughput(workers: int, count: int) -> float:
             begin = _drained_to(node, int(count * 0.95))
             end = _drained_to(node, int(count * 0.05))
             wait_until(lambda: depth(node) == 0, "the last acknowledgement", timeout_s=120)
+            _check_registered(stack.prefix / "var" / "vmwatch-panel.db", count)
             return (begin.depth - end.depth) / (end.at - begin.at)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_registered(database: Path, count: int) -> None:
+    """A figure counts only if every event was registered, each once."""
+    connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
+    try:
+        rows, places = connection.execute("SELECT count(*), count(DISTINCT seq) FROM eventlog").fetchone()
+    finally:
+        connection.close()
+    if not rows == places == count:
+        raise AssertionError(f"of {count} events {rows} were registered, {places} of them distinct")
 
 
 @dataclass(frozen=True)

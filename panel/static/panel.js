@@ -5,7 +5,7 @@
 (() => {
   const page = document.body.dataset.page;
   const MOST_ROWS = 500; // a page left open for a week must not grow without bound
-  const RETRY_MS = 15000; // a browser gives up by itself after an answer that is not a stream
+  const RETRY_MS = 5000; // a browser gives up by itself after an answer that is not a stream
   const query = new URLSearchParams(location.search);
   const body = document.querySelector("#rows tbody");
   const whole = document.body.dataset.whole === "yes";
@@ -203,8 +203,18 @@
     });
     source.onerror = () => {
       shine("off", "not connected");
-      if (source.readyState === EventSource.CLOSED) setTimeout(connect, RETRY_MS);
+      if (source.readyState === EventSource.CLOSED) setTimeout(again, RETRY_MS * (1 + Math.random()));
     };
+  }
+
+  async function again() {
+    try {
+      const answer = await fetch("/vmmgr?func=vm&out=json&p_cnt=1");
+      if ((await answer.json()).doc.error) return location.reload(); // the session is over: to the sign-in
+    } catch {
+      // still away
+    }
+    connect();
   }
 
   document.querySelectorAll("time").forEach(showTime);
