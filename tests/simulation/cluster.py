@@ -136,6 +136,8 @@ class Cluster:
     def _check_order(self) -> None:
         last: dict[tuple[str, str], EventRow] = {}
         for row in self.panel.registered:
+            if (row.node, row.epoch, row.seq) in self.master.refused:
+                continue  # it was put aside, and came again after its successors when the acknowledgement was lost
             before = last.get((row.node, row.uuid))
             if before is not None and (before.epoch, before.seq) > (row.epoch, row.seq):
                 raise self._broken(f"out of order for one VM: {row} after {before}")
