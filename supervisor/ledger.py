@@ -91,6 +91,8 @@ class Ledger:
         self._next_id = 1
         self._presence_at = now
         self._presence_told: set[str] | None = None
+        self._came_to_life = False
+        """A node did since the last report was begun: the panel shall not learn it only after the usual time."""
 
     # From the nodes
 
@@ -127,6 +129,7 @@ class Ledger:
         if alive:
             record.life_at, record.life_untold = now, True
             if not was_alive:
+                self._came_to_life = True
                 self._presence_at = min(self._presence_at, now)
         return record
 
@@ -244,6 +247,7 @@ class Ledger:
                 if record.status:  # an empty Raw would be encoded as nothing at all, which is no JSON
                     entry.status = Raw(record.status)
                 told.append(entry)
+        self._came_to_life = False
         self._presence_told = {entry.node for entry in told}
         for name in self._presence_told:
             self.nodes[name].life_untold = False
@@ -255,7 +259,10 @@ class Ledger:
             if not delivered and name in self.nodes:
                 self.nodes[name].life_untold = True
         self._presence_told = None
-        self._presence_at = now + (PRESENCE_S if delivered else BEACON_S)
+        if not delivered:
+            self._presence_at = now + BEACON_S
+        else:
+            self._presence_at = now if self._came_to_life else now + PRESENCE_S
 
     # Back to the nodes
 
