@@ -132,11 +132,15 @@ class Agent:
         self._wakeup.drain()
         self._signals.drain()
 
-    def _take_events(self, now: float) -> None:
-        """One transaction for all that libvirt told since the last turn, and for what the disk did not take then."""
+    def _take_events(self, now: float) -> bool:
+        """One transaction for what libvirt told since the last turn, and for what the disk did not take then.
+
+        False if libvirt told nothing.
+        """
         events = self._hypervisor.events(now)
         if events or self._outbox.waiting:
             self._outbox.add([("event", encode_payload(event)) for event in events])
+        return bool(events)
 
     def _take_acknowledgements(self, now: float) -> None:
         news = self._delivery.acknowledgements(now)
@@ -176,7 +180,8 @@ class Agent:
         source = self._hypervisor.source
         self._phase = "stopping"
         source.stop()
-        self._take_events(self._clock.monotonic())
+        while self._take_events(self._clock.monotonic()):
+            pass
         if requests:
             log.info("asked to stop")
             self._say("stopping")

@@ -39,10 +39,14 @@ class Background(Generic[_T]):
         """A call runs, or its outcome was not taken yet."""
         return self._begun_at is not None
 
+    def running_s(self, now: float) -> float:
+        """For how many seconds the present call has been running; 0 if none is. For any thread."""
+        begun_at = self._begun_at
+        return 0.0 if begun_at is None else max(0.0, now - begun_at)
+
     def hung_s(self, now: float) -> float:
         """Seconds since the running call's deadline passed; 0 if it has not, or none runs. For any thread."""
-        begun_at = self._begun_at
-        return 0.0 if begun_at is None else max(0.0, now - begun_at - self._deadline_s)
+        return max(0.0, self.running_s(now) - self._deadline_s)
 
     def begin(self, function: Callable[[], _T]) -> None:
         """Run `function` in a new thread; only when not busy."""

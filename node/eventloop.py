@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import libvirt
@@ -18,12 +19,16 @@ _PAUSE_S = 0.1
 
 
 class EventLoop:
-    """Runs libvirt's default event loop. There is one in a process, started before the first connection."""
+    """Runs libvirt's default event loop. There is one in a process, started before the first connection.
 
-    def __init__(self, clock: Clock) -> None:
+    `on_tick` is called in its thread every `TICK_S`.
+    """
+
+    def __init__(self, clock: Clock, on_tick: Callable[[], None]) -> None:
         self.errors = 0
         self.last_error = ""
         self._clock = clock
+        self._on_tick = on_tick
         self._ticked_at = clock.monotonic()
         self._limit = RateLimit(60.0)
 
@@ -40,6 +45,7 @@ class EventLoop:
 
     def _tick(self, timer: int, opaque: object) -> None:
         self._ticked_at = self._clock.monotonic()
+        self._on_tick()
 
     def _run(self) -> None:
         while True:

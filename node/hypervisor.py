@@ -10,12 +10,16 @@ from vmwatch.node.source import Source, to_event
 from vmwatch.node.statistics import STATS_LIMIT_S, collect
 from vmwatch.node.wakeup import Wakeup
 from vmwatch.shared.clock import Clock
+from vmwatch.shared.logs import RateLimit
 from vmwatch.shared.messages import DomainStats, Event, Inventory, ListedDomain, Stats
 
 log = logging.getLogger(__name__)
 
 FIRST_STATS_S = 1.0
 """After connecting: the inventory goes first, so that the panel knows the domains that the statistics name."""
+ANSWER_LIMIT_S = 10.0
+"""A call that has run for so long is not called hung yet, but libvirt is not said to answer either."""
+COMPLAIN_EVERY_S = 60.0
 
 
 class Hypervisor:
@@ -36,12 +40,14 @@ class Hypervisor:
         self._clock = clock
         self._stats_due_at = now
         self._taken = 0.0
+        self._limit = RateLimit(COMPLAIN_EVERY_S)
 
     @property
     def answers(self) -> bool:
-        """libvirt answers: the connection stands, its event loop lives and no call of ours hangs."""
+        """libvirt answers: the connection stands, its event loop lives and no call of ours takes suspiciously long."""
         now = self._clock.monotonic()
-        return self.source.answers(now) and not self.listing.hung_s(now) and not self.sampling.hung_s(now)
+        waiting_s = max(self.listing.running_s(now), self.sampling.running_s(now))
+        return self.source.answers(now) and waiting_s < ANSWER_LIMIT_S
 
     @property
     def due_at(self) -> float:
@@ -85,7 +91,7 @@ class Hypervisor:
             return None
         if outcome.result is None or outcome.late:
             wait_s = self.inventories.failed(now, _why(outcome))
-            log.warning("no inventory: %s; next try in %.1f s", self.inventories.last_error, wait_s)
+            self._complain(now, f"no inventory: {self.inventories.last_error}; next try in {wait_s:.1f} s")
             return None
         return self.inventories.finished(now, self._clock.wall(), epoch, outcome.result)
 
@@ -96,12 +102,17 @@ class Hypervisor:
             return None
         if outcome.result is None or outcome.late:
             self.stats_error = _why(outcome)
-            log.warning("no statistics: %s", self.stats_error)
+            self._complain(now, f"no statistics: {self.stats_error}")
             return None
         self.stats_error = ""
         self.sampled_at = now
         wall = self._clock.wall()
         return Stats(seq=0, time=wall, interval=self.stats_interval_s, taken=self._taken, domains=outcome.result)
+
+    def _complain(self, now: float, text: str) -> None:
+        held = self._limit.allows(now)
+        if held is not None:
+            log.warning("%s (%d more such failures were not logged)", text, held)
 
 
 def _why(outcome: Outcome[list[ListedDomain]] | Outcome[list[DomainStats]]) -> str:

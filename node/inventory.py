@@ -95,7 +95,8 @@ class Inventories:
             self._token = self._token or token
             self.due_at = now
             return None
-        self._last_token = (token, now)
+        if token:
+            self._last_token = (token, now)
         self._persistent = {domain.uuid for domain in domains if domain.persistent}
         for uuid, persistent in self._changed.items():
             self._apply(uuid, persistent)

@@ -204,7 +204,7 @@ class Outbox:
         now_us = self._now_us()
         for kind, payload in payloads:
             self._put(_Item(kind, payload, now_us))
-        return self._commit_waiting()
+        return self.commit_waiting()
 
     def add_inventory(self, inventory: Inventory, first_unsent: Callable[[int], int]) -> list[int]:
         """Commit an inventory in the place of older ones that were not sent; it inherits their token.
@@ -223,11 +223,22 @@ class Outbox:
         replaces = [(row[0], row[1]) for row in older] + [place for item in waiting for place in item.replaces]
         payload = encode_payload(msgspec.structs.replace(inventory, token=token))
         self._put(_Item("inventory", payload, self._now_us(), token, tuple(replaces)))
-        return self._commit_waiting()
+        return self.commit_waiting()
 
     def commit_waiting(self) -> list[int]:
         """Try again what the disk did not take; returns the seqs assigned."""
-        return self._commit_waiting()
+        if not self._waiting:
+            return []
+        items = list(self._waiting)
+        try:
+            seqs = self._insert(items, self._ceiling())
+        except NotNowError as error:
+            self._complain(error)
+            return self._commit_one_by_one()
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        self._recovered()
+        return seqs
 
     def report_drops(self, time: float) -> list[int]:
         """Add an `agent`/`dropped` message about drops that were not reported yet, if there is room.
@@ -281,20 +292,6 @@ class Outbox:
             return
         self._waiting.append(item)
         self._waiting_bytes += item.need
-
-    def _commit_waiting(self) -> list[int]:
-        if not self._waiting:
-            return []
-        items = list(self._waiting)
-        try:
-            seqs = self._insert(items, self._ceiling())
-        except NotNowError as error:
-            self._complain(error)
-            return self._commit_one_by_one()
-        self._waiting.clear()
-        self._waiting_bytes = 0
-        self._recovered()
-        return seqs
 
     def _commit_one_by_one(self) -> list[int]:
         """On a full disk: in what the file has already, with the reserve for the deletes that make room there."""

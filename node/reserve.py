@@ -16,6 +16,7 @@ class NoReserve:
         """Nothing to release."""
 
     def restore(self) -> bool:
+        """It is there."""
         return True
 
 

@@ -4,20 +4,16 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable
 
+# No RETURNING: SQLite has it since 3.35, and distributions that are still in use are older.
 SUPERSEDED = """
-    DELETE FROM message WHERE type = 'inventory' AND type <> 'event' AND id < (
-        SELECT max(id) FROM message WHERE type = 'inventory' AND type <> 'event')
-    RETURNING type"""
+    SELECT id, type FROM message WHERE type = 'inventory' AND type <> 'event' AND id < (
+        SELECT max(id) FROM message WHERE type = 'inventory' AND type <> 'event')"""
 OLDEST_STATS = """
-    DELETE FROM message WHERE id = (
-        SELECT id FROM message WHERE type = 'stats' AND type <> 'event' ORDER BY epoch, seq LIMIT 1)
-    RETURNING type"""
+    SELECT id, type FROM message WHERE type = 'stats' AND type <> 'event' ORDER BY epoch, seq LIMIT 1"""
 # Room is counted in pages, and one small row less frees none: events go by the dozen.
 OLDEST_EVENTS = """
-    DELETE FROM message WHERE id IN (
-        SELECT id FROM message WHERE type NOT IN ('inventory', 'stats') ORDER BY epoch, seq LIMIT 32)
-    RETURNING type"""
-LAST_INVENTORY = "DELETE FROM message WHERE type = 'inventory' AND type <> 'event' RETURNING type"
+    SELECT id, type FROM message WHERE type NOT IN ('inventory', 'stats') ORDER BY epoch, seq LIMIT 32"""
+LAST_INVENTORY = "SELECT id, type FROM message WHERE type = 'inventory' AND type <> 'event'"
 
 _GOES_FIRST: dict[str, tuple[str, ...]] = {
     "inventory": (SUPERSEDED, OLDEST_STATS, LAST_INVENTORY),  # the new one supersedes what is held
@@ -54,9 +50,10 @@ class Room:
 
     def _drop_some(self, kind: str) -> bool:
         for statement in _GOES_FIRST.get(kind, _BEFORE_EVENTS):
-            gone = [row[0] for row in self._db.execute(statement).fetchall()]
+            gone = self._db.execute(statement).fetchall()
             if gone:
-                self.dropped.update(gone)
+                self._db.executemany("DELETE FROM message WHERE id = ?", [(id_,) for id_, _ in gone])
+                self.dropped.update(kind_ for _, kind_ in gone)
                 self.deleted += len(gone)
                 return True
         return False

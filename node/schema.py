@@ -50,7 +50,7 @@ def check(connection: sqlite3.Connection) -> None:
     """Raise StoreError unless the database is empty or an outbox that this version knows; writes nothing."""
     version = pragma(connection, "user_version")
     application = pragma(connection, "application_id")
-    tables = int(connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0])
+    tables = int(connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
     if application != APPLICATION_ID and (application or version or tables):
         raise StoreError("is an SQLite database, but not an outbox of vmwatch-node; it is left as it is")
     if version > VERSION:

@@ -184,10 +184,18 @@ class Sender:
 
     def must_reopen(self, now: float) -> bool:
         """The connection is no use: close both sockets and open them to the next address."""
-        patience_s = SILENCE_S if self._answered else max(SILENCE_S, 2 * self.interval_s)
-        if now - self._heard_at >= patience_s:
+        if now - self._heard_at >= self._silence_s:
             return True
-        return self.connected and self._answered and now - self._seen_at >= UNSEEN_INTERVALS * self.interval_s
+        return self.connected and self._answered and now - self._seen_at >= self._unseen_s
+
+    @property
+    def _silence_s(self) -> float:
+        return SILENCE_S if self._answered else max(SILENCE_S, 2 * self.interval_s)
+
+    @property
+    def _unseen_s(self) -> float:
+        """Beacons come each second, so heartbeats that follow each other faster are not seen one by one."""
+        return max(SILENCE_S, UNSEEN_INTERVALS * self.interval_s)
 
     def heartbeat_due(self, now: float) -> bool:
         """A frame with the agent's status is due, with or without messages."""
@@ -240,12 +248,11 @@ class Sender:
 
     def deadline(self, now: float) -> float:
         """When to ask again at the latest, if nothing happens before."""
-        patience_s = SILENCE_S if self._answered else max(SILENCE_S, 2 * self.interval_s)
-        times = [self._heard_at + patience_s]
+        times = [self._heard_at + self._silence_s]
         if self.connected:
             times.append(self._heartbeat_at + self.interval_s)
             if self._answered:
-                times.append(self._seen_at + UNSEEN_INTERVALS * self.interval_s)
+                times.append(self._seen_at + self._unseen_s)
             if self._stalled_at is not None:
                 times.append(self._stalled_at + self._resend_s)
         return max(now, min(times))

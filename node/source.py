@@ -33,6 +33,8 @@ TICK_MOST_S = 5.0
 OPEN_LIMIT_S = 15.0
 """An opening that takes longer is called hung in the status; it is waited for all the same."""
 MAX_NAME = 1024
+TAKEN_MOST = 1000
+"""Events for one transaction of the outbox: a flood shall not make one that no disk can take."""
 
 _CLOSE_REASONS = ("error", "end of file", "no answer to keepalives", "closed by us")
 
@@ -97,7 +99,7 @@ class Source:
 
     def __init__(self, uri: str, clock: Clock, wake: Callable[[], None]) -> None:
         self.uri = uri
-        self.loop = EventLoop(clock)
+        self.loop = EventLoop(clock, self._check)
         self.last_error = ""
         self.failures = 0
         """Openings that failed in a row."""
@@ -146,6 +148,8 @@ class Source:
 
     def turn(self, now: float) -> bool:
         """Open the connection if it is time; True when it has just been established."""
+        if self._stopped:
+            return False
         if self._opening.busy:
             outcome = self._opening.take()
             if outcome is None:
@@ -159,10 +163,12 @@ class Source:
         return False
 
     def take(self) -> list[Happened]:
-        """What libvirt told since the last call, in its order."""
-        taken = []
-        while self._happened:
+        """What libvirt told since the last call, in its order; the rest of very much at the next call."""
+        taken: list[Happened] = []
+        while self._happened and len(taken) < TAKEN_MOST:
             taken.append(self._happened.popleft())
+        if self._happened:
+            self._wake()
         return taken
 
     def stop(self) -> None:
@@ -231,6 +237,20 @@ class Source:
     def _on_close(self, connection: object, reason: int, closed: list[str]) -> None:
         closed.append(numbered(_CLOSE_REASONS, reason))
         self._wake()
+
+    def _check(self) -> None:
+        """Once a second. When keepalives are not answered while two calls of ours are under way, libvirt (9.0)
+        closes the connection, ends one of the calls, and tells nobody else."""
+        opened = self._opened
+        if opened is None or opened.closed:
+            return
+        try:
+            alive = opened.connection.isAlive()
+        except libvirt.libvirtError:
+            return  # a driver that cannot tell
+        if not alive:
+            opened.closed.append("the connection is closed")
+            self._wake()
 
 
 def _keep_alive(connection: Any) -> None:  # noqa: ANN401

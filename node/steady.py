@@ -14,4 +14,5 @@ class SteadyTime:
         self._offset_s = clock.wall() - clock.monotonic()
 
     def now_us(self) -> int:
+        """Never less than before."""
         return int((self._offset_s + self._clock.monotonic()) * 1e6)

@@ -9,8 +9,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+import msgspec
+from msgspec import Struct
+
 from vmwatch.panel.registration import EventRow, Known, Node
 from vmwatch.panel.store import Host, Stored
+from vmwatch.shared.messages import Seconds
 from vmwatch.shared.states import State
 
 TOMBSTONES = 2_000
@@ -36,7 +40,8 @@ class VmRow:
 class NodeRow:
     """A node. `heard`: the panel's monotonic clock (seconds) at its last sign of life, or at the panel's start.
 
-    `lag`: seconds from the node's label on its last event to the event's registration; None before the first one.
+    `lag`, seconds: the age of the oldest message that the node still holds, as its last heartbeat said; from one that
+    does not say it, what the node's last event took from its label to its registration. None: nothing known.
     """
 
     id: int
@@ -63,6 +68,23 @@ class Change:
     gone: list[str] = field(default_factory=list)
     nodes: list[NodeRow] = field(default_factory=list)
     events: list[tuple[int, EventRow]] = field(default_factory=list)
+
+
+class _Heartbeat(Struct):
+    """What is read of a heartbeat's status."""
+
+    outbox_oldest_s: Seconds | None = None
+
+
+_heartbeat = msgspec.json.Decoder(_Heartbeat)
+
+
+def _held_s(status: bytes) -> float | None:
+    """The age of the oldest message in the node's outbox, seconds. The status may be anything: it is the node's own."""
+    try:
+        return _heartbeat.decode(status).outbox_oldest_s
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 class Board:
@@ -176,7 +198,10 @@ class Board:
     def _update_node(self, change: Change, host: Host, node: Node, monotonic: float, lag: float | None) -> None:
         before = self._nodes.get(host.name)
         lives = before is None or node.seen != before.seen
-        if lag is None and before is not None:
+        held_s = _held_s(node.status)
+        if held_s is not None:
+            lag = held_s
+        elif lag is None and before is not None:
             lag = before.lag
         row = NodeRow(
             id=host.id,

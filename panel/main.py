@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> program.Parser:
     """The command line; without a command the panel is served."""
-    made = program.parser(PROGRAM, f"The embedded panel. Its configuration file is PREFIX/etc/{FILE_NAME}.")
+    made = program.parser(PROGRAM, "The embedded panel: its API, its pages and its accounts.", FILE_NAME)
     commands = made.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     users = commands.add_parser("user", help="accounts").add_subparsers(dest="action", required=True, metavar="ACTION")
     setting = users.add_parser("set", help="make or change an account; the password comes from standard input")

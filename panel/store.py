@@ -33,7 +33,9 @@ _PRAGMAS = (
     # FULL: a committed event must survive a power failure, because the node forgets it after the answer
     "PRAGMA synchronous=FULL",
     "PRAGMA foreign_keys=ON",
+    # KiB: the upper pages of the event log's indexes stay in memory
     "PRAGMA cache_size=-65536",
+    # pages (32 MiB): a page that many commits change is copied into the file once, not once per thousand pages
     "PRAGMA wal_autocheckpoint=8000",
 )
 

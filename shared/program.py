@@ -41,11 +41,11 @@ class Parser(argparse.ArgumentParser):
         self.exit(Exit.USAGE, f"{self.prog}: {message}\n")
 
 
-def parser(program: str, purpose: str) -> Parser:
-    """The options that every service has."""
+def parser(program: str, purpose: str, config_name: str = "") -> Parser:
+    """The options that every service has. `config_name`: of its file in etc, if that is not the program's own."""
     made = Parser(prog=program, description=purpose)
     made.add_argument("--version", action="version", version=f"{program} {VERSION}")
-    made.add_argument("--config", metavar="FILE", help=f"configuration file (default: PREFIX/etc/{program}.conf)")
+    made.add_argument("--config", metavar="FILE", help=f"default: PREFIX/etc/{config_name or program + '.conf'}")
     made.add_argument(
         "--prefix", metavar="FOLDER", help=f"where etc and var are (default: ${PREFIX_VARIABLE} or {DEFAULT_PREFIX})"
     )

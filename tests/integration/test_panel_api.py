@@ -8,7 +8,7 @@ import subprocess
 import time
 import uuid
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import requests
 from tests.testbed.service import command
 from tests.testbed.stack import ADMIN, SERVICE, Panel, plain
 from tests.testbed.waiting import wait_until
-from tests.unit.panel.reports import EPOCH, NODE, entry, event, inventory, report, stats, uuid_of
+from tests.unit.panel.reports import EPOCH, NODE, Message, entry, event, inventory, report, stats, uuid_of
 from vmwatch.panel.identity import COOKIE
 from vmwatch.panel.live import MOST_EVENTS
 from vmwatch.shared.exits import Exit
@@ -67,7 +67,7 @@ def post_report(panel: Panel, body: bytes, auth: tuple[str, str] | None = SERVIC
     return requests.post(panel.url, params=params, data=body, headers=headers, auth=auth, timeout=TIMEOUT_S)
 
 
-def settle(panel: Panel, *entries: Any) -> list[Verdict]:
+def settle(panel: Panel, *entries: Message) -> list[Verdict]:
     return decode_answer(post_report(panel, report(*entries)).content)
 
 
@@ -296,9 +296,9 @@ def test_an_inventory_makes_the_picture_and_its_token_is_asked_for_after_a_resta
         (b"[]", "xml", "report"),
         (b"{}", "value", "master"),
         (b'{"master": 1}', "value", "master"),
-        (b'{"master": "m", "nodes": [{"node": "a b", "epoch": 1, "base": 1}]}', "value", "nodes[...].node"),
-        (b'{"master": "m", "nodes": [{"node": "a", "base": 1}]}', "value", "nodes[...]"),
-        (b'{"master": "m", "nodes": [{"node": "a", "epoch": -1, "base": 1}]}', "value", "nodes[...].epoch"),
+        (b'{"master": "m", "nodes": [{"node": "a b", "epoch": 1, "base": 1}]}', "value", "nodes[0].node"),
+        (b'{"master": "m", "nodes": [{"node": "a", "base": 1}]}', "value", "epoch"),
+        (b'{"master": "m", "nodes": [{"node": "a", "epoch": -1, "base": 1}]}', "value", "nodes[0].epoch"),
         (b'{"master": "m", "nodes": [{"node": "a", "epoch": 1, "base": 1, "messages": [{}]}]}', "value", "seq"),
     ],
 )
@@ -351,7 +351,8 @@ def test_an_event_with_a_place_is_registered_once(shared_panel: Panel) -> None:
     fields = {"hostnode": node, "name": "web", "uuid": uuid_of(node), "event": "started", "detail": "booted"}
     for _ in range(2):
         assert "ok" in post(shared_panel, "vm.event", auth=SERVICE, epoch="7", seq="3", **fields)
-    assert [(row["epoch"], row["seq"], row["state"]) for row in shared_panel.events(node=node)] == [("7", "3", "running")]
+    rows = shared_panel.events(node=node)
+    assert [(row["epoch"], row["seq"], row["state"]) for row in rows] == [("7", "3", "running")]
     assert shared_panel.vms()[uuid_of(node)]["vmstatus"] == "running"
 
 
@@ -363,7 +364,8 @@ def test_an_event_without_a_place_is_new_each_time_also_after_a_restart(panel: P
     panel.restart_after_kill()
     assert "ok" in post(panel, "vm.event", auth=SERVICE, **fields)
     rows = panel.events(event="reboot")
-    assert [(row["epoch"], row["seq"], row["uuid"]) for row in rows] == [("0", str(n), uuid_of("web")) for n in (1, 2, 3)]
+    assert [(row["epoch"], row["seq"]) for row in rows] == [("0", "1"), ("0", "2"), ("0", "3")]
+    assert {row["uuid"] for row in rows} == {uuid_of("web")}
 
 
 def test_an_event_of_a_vm_that_the_node_has_not_is_missed_and_makes_no_node(shared_panel: Panel) -> None:
@@ -485,7 +487,8 @@ def test_vms_are_filtered_sorted_and_paged(panel: Panel) -> None:
 
 
 def test_samples_are_found_by_uuid_and_by_number_and_what_was_not_given_is_empty(panel: Panel) -> None:
-    settle(panel, entry(inventory(1, 0, web="running"), *(stats(seq, taken=float(seq), tx_packets=seq) for seq in (2, 3))))
+    samples = [stats(seq, taken=float(seq), tx_packets=seq) for seq in (2, 3)]
+    settle(panel, entry(inventory(1, 0, web="running"), *samples))
     number = panel.rows("vm")[0]["id"]
     for elid in (uuid_of("web"), number):
         rows = [plain(row) for row in panel.call("vmstat", elid=elid)["elem"]]
@@ -544,7 +547,7 @@ def test_a_deleted_node_takes_its_vms_along_keeps_its_keys_and_comes_back_when_i
 # Live
 
 
-def stream(panel: Panel, after: int, run: str, last: str = "") -> Iterator[dict[str, Any]]:
+def stream(panel: Panel, after: int, run: str, last: str = "") -> Generator[dict[str, Any], None, None]:
     """Messages of a live page's stream: `{"id", "event", "data"}`."""
     headers = {"Last-Event-ID": last} if last else {}
     params = {"after": str(after), "run": run}
@@ -614,6 +617,61 @@ def test_sigterm_ends_it_in_order_and_soon_also_with_live_pages_open(panel: Pane
     assert not (panel.prefix / "var" / "run" / "vmwatch-panel.pid").exists()
     assert not (panel.prefix / "var" / "vmwatch-panel.db-wal").exists()
     assert "ends with exit code 0" in panel.log
+
+
+def test_a_second_signal_ends_it_at_once(panel: Panel) -> None:
+    with socket.create_connection(("127.0.0.1", panel.port)) as slow:
+        # a call that never ends keeps the stop in order waiting
+        slow.sendall(b"POST /vmmgr HTTP/1.1\r\nHost: panel\r\nContent-Length: 10\r\n\r\n")
+        panel.signal(signal.SIGTERM)
+        wait_until(lambda: panel.status.get("stopping", True), "the panel to begin its stop")
+        begun = time.monotonic()
+        panel.signal(signal.SIGTERM)
+        assert panel.wait() == Exit.OK
+        assert time.monotonic() - begun < 3
+
+
+def test_with_a_certificate_it_speaks_tls_only_and_the_cookie_is_secure(tmp_path: Path) -> None:
+    panel = Panel(tmp_path)
+    for name in ("first", "second"):
+        files = ["-keyout", str(tmp_path / f"{name}.key"), "-out", str(tmp_path / f"{name}.pem")]
+        subject = ["-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *files, *subject],
+            check=True,
+            capture_output=True,
+        )
+    certificate, key = tmp_path / "panel.pem", tmp_path / "panel.key"
+
+    def use(name: str) -> None:
+        certificate.write_bytes((tmp_path / f"{name}.pem").read_bytes())
+        key.write_bytes((tmp_path / f"{name}.key").read_bytes())
+
+    use("first")
+    conf = tmp_path / "etc" / "vmmgr.conf"
+    conf.write_text(conf.read_text() + f"PanelCertificate {certificate}\nPanelKey {key}\n")
+    url = panel.url.replace("http:", "https:")
+    data = {"func": "auth", "out": "json", "username": ADMIN[0], "password": ADMIN[1]}
+    with panel:
+        answer = requests.post(url, data=data, verify=str(tmp_path / "first.pem"), timeout=TIMEOUT_S)
+        assert "Secure" in answer.headers["Set-Cookie"]
+        with pytest.raises(requests.ConnectionError):
+            requests.post(panel.url, data=data, timeout=TIMEOUT_S)
+        use("second")
+        panel.signal(signal.SIGHUP)
+        wait_until(lambda: "configuration read again" in panel.log, "the configuration to be read again")
+        answer = requests.post(url, data=data, verify=str(tmp_path / "second.pem"), timeout=TIMEOUT_S)
+        assert "auth" in answer.json()["doc"]
+
+
+def test_a_key_that_does_not_fit_its_certificate_is_a_configuration_error(tmp_path: Path) -> None:
+    panel = Panel(tmp_path)
+    (tmp_path / "bad.pem").write_text("no certificate\n")
+    conf = tmp_path / "etc" / "vmmgr.conf"
+    conf.write_text(conf.read_text() + f"PanelCertificate {tmp_path}/bad.pem\nPanelKey {tmp_path}/bad.pem\n")
+    result = run(panel)
+    assert result.returncode == Exit.CONFIGURATION
+    assert "PanelCertificate, PanelKey:" in result.stderr
 
 
 def test_a_port_in_use_is_told_with_the_address_and_is_a_configuration_error(tmp_path: Path) -> None:

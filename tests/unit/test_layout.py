@@ -42,12 +42,15 @@ def imported(path: Path) -> set[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import"
-            names.add(node.module or "")
+            module = node.module or ""
+            # `from vmwatch.shared import logs` names a folder; its modules are what is imported.
+            inside = [f"{module}.{alias.name}" for alias in node.names]
+            names |= {name for name in inside if file_of(name).is_file()} or {module}
     return names
 
 
 def file_of(module: str) -> Path:
-    return ROOT / Path(*module.split(".")[1:]).with_suffix(".py")
+    return ROOT / Path(*module.split(".")[1:]).with_suffix(".py") if module.startswith("vmwatch.") else ROOT / "none"
 
 
 def reached(path: Path, seen: set[Path]) -> set[str]:

@@ -19,7 +19,7 @@ from vmwatch.panel.convention import (
     row_renderer,
 )
 
-HOSTILE = '<b>&"\'\n\x00\x1b[31m\ud7ff\ufffe'
+HOSTILE = "<b>&\"'\n\x00\x1b[31m\ud7ff\ufffe"
 
 
 def as_json(doc: dict[str, object], func: str) -> object:
@@ -72,7 +72,8 @@ def test_a_list_has_its_rows_and_numbers() -> None:
 
 def test_a_form_and_a_session_have_theirs() -> None:
     assert as_json(Form({"address": ""}).doc(), "f") == {"doc": {"$func": "f", "address": {"$": ""}}}
-    assert as_json(SignedIn("abc", "admin").doc(), "auth") == {"doc": {"$func": "auth", "auth": {"$id": "abc", "$": "abc"}}}
+    signed_in = as_json(SignedIn("abc", "admin").doc(), "auth")
+    assert signed_in == {"doc": {"$func": "auth", "auth": {"$id": "abc", "$": "abc"}}}
 
 
 @pytest.mark.parametrize("out", [Out.XML, Out.JSON, Out.TEXT])
@@ -106,7 +107,7 @@ def test_rows_sent_one_by_one_make_the_same_document(out: Out) -> None:
 
 @pytest.mark.parametrize("value", ["0", "1001", "-1", "1.5", "x", "९", "1" * 400])
 def test_a_number_outside_its_limits_is_refused_by_name(value: str) -> None:
-    with pytest.raises(ApiError, match="^p_cnt: a whole number from 1 to 1000 is allowed") as error:
+    with pytest.raises(ApiError, match=r"^p_cnt: a whole number from 1 to 1000 is allowed") as error:
         Params({"p_cnt": value}).whole("p_cnt", 1, 1000)
     assert (error.value.kind, error.value.object) == (Kind.VALUE, "p_cnt")
     assert len(error.value.value or "") <= 256

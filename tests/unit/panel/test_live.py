@@ -1,7 +1,7 @@
 """Live pages: mailboxes that coalesce and are bounded, and streams that end."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import msgspec
@@ -41,13 +41,13 @@ class Client:
         self.stream = stream
         self.gone = asyncio.Event()
         self.stuck = False
-        self.sent: list[dict[str, Any]] = []
+        self.sent: list[MutableMapping[str, Any]] = []
 
     async def receive(self) -> dict[str, Any]:
         await self.gone.wait()
         return {"type": "http.disconnect"}
 
-    async def send(self, message: Any) -> None:
+    async def send(self, message: MutableMapping[str, Any]) -> None:
         if self.stuck:
             await asyncio.Event().wait()
         self.sent.append(message)
@@ -61,7 +61,7 @@ class Client:
 
     @property
     def messages(self) -> list[dict[str, Any]]:
-        return [msgspec.json.decode(line[6:]) for line in self.text.splitlines() if line.startswith("data: {\"")]
+        return [msgspec.json.decode(line[6:]) for line in self.text.splitlines() if line.startswith('data: {"')]
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(10):

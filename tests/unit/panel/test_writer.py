@@ -4,17 +4,26 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from msgspec import Raw
 from sqlalchemy import event as sqlalchemy_event
 
 from tests.unit.panel.clock import FakeClock
 from tests.unit.panel.reports import NODE, entry, event, report, uuid_of
+from vmwatch.panel import retention
 from vmwatch.panel import writer as writer_module
 from vmwatch.panel.board import Board, Change
 from vmwatch.panel.events import Events, Filter
+from vmwatch.panel.functions import Panel
+from vmwatch.panel.identity import Identity
+from vmwatch.panel.live import Live
+from vmwatch.panel.recorder import Recorder
 from vmwatch.panel.registration import register
+from vmwatch.panel.schema import eventlog
+from vmwatch.panel.settings import PanelSettings
+from vmwatch.panel.statements import EXPIRE_EVENTS
 from vmwatch.panel.store import Store, Stored
 from vmwatch.panel.writer import Job, NotCommitted, Work, Writer, WriterBusy
 from vmwatch.shared.errors import VmwatchError
@@ -110,7 +119,7 @@ def test_a_commit_that_fails_answers_all_and_is_forgotten_and_the_next_one_works
 
 def test_a_full_disk_takes_back_the_whole_batch_and_the_panel_goes_on(bench: Bench) -> None:
     def fill(work: Work) -> None:
-        def shrink(recorder: Any) -> None:
+        def shrink(recorder: Recorder) -> None:
             recorder.execute("PRAGMA max_page_count=1", ())
             recorder.execute("CREATE TABLE large AS SELECT randomblob(1000000) AS waste", ())
 
@@ -193,6 +202,35 @@ def test_a_defect_after_the_commit_ends_the_writer_and_says_so(bench: Bench) -> 
     asyncio.run(scenario())
     bench.writer.stop(10)
     assert told == [True]
+
+
+def test_retention_removes_old_events_step_by_step_between_the_reports(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "STEP", 2)
+    monkeypatch.setattr(retention, "REST_S", 0.0)
+    clock = FakeClock()
+    identity = cast(Identity, None)  # nobody calls
+    panel = Panel(PanelSettings(), bench.store, identity, bench.writer, bench.board, Live(bench.board), clock)
+    bench.run(*(reporting(name) for name in "abcde"))
+    assert asyncio.run(retention.expire(panel, eventlog, EXPIRE_EVENTS, days=1)) == 0
+    clock.now += 2 * retention.DAY_S
+    assert asyncio.run(retention.expire(panel, eventlog, EXPIRE_EVENTS, days=1)) == 2
+    assert bench.names() == ["e"]
+    assert bench.run(reporting("a"))[0][0].known == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "lag"),
+    [(b'{"outbox_oldest_s": 7.5}', 7.5), (b'{"outbox_oldest_s": "x"}', 0.0), (b"[]", 0.0), (b"[" * 5000, 0.0)],
+)
+def test_a_nodes_lag_is_what_its_heartbeat_says_or_else_what_its_last_event_took(
+    bench: Bench, status: bytes, lag: float
+) -> None:
+    body = decode_report(report(entry(event(1, time=FakeClock().wall()))))
+    body.nodes[0].status = Raw(status)
+    bench.run(lambda work: register(work.draft, body, work.now))
+    assert bench.board.nodes()[0].lag == lag
 
 
 def test_the_board_shows_what_is_committed_and_remembers_what_changed_since(bench: Bench) -> None:

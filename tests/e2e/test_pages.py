@@ -1,0 +1,217 @@
+"""The pages in a real browser: what a person sees, live, also with hostile names, and on a phone."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.testbed.stack import ADMIN, SERVICE, Panel
+from tests.unit.panel.reports import Message, entry, event, inventory, report, uuid_of
+from vmwatch.panel.identity import COOKIE
+from vmwatch.shared.report import decode_answer
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
+HOSTILE = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>'\"&"
+LIMIT_MS = 30_000
+PHONE = 375
+
+pytestmark = pytest.mark.skipif(
+    not CHROMIUM.exists() and not os.environ.get("CI"), reason="chromium is not installed; CI must have it"
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def panel(short_path: Path) -> Iterator[Panel]:
+    with Panel(short_path) as panel:
+        yield panel
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page of its own session, which fails the test for an error in a script or against the content policy."""
+    context = browser.new_context()
+    context.set_default_timeout(LIMIT_MS)
+    expect.set_options(timeout=LIMIT_MS)
+    page = context.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda message: errors.append(message.text) if "Content Security" in message.text else None)
+    yield page
+    context.close()
+    assert errors == []
+
+
+def settle(panel: Panel, *entries: Message) -> None:
+    answer = requests.post(
+        panel.url,
+        params={"func": "vmwatch.report"},
+        data=report(*entries),
+        headers={"Content-Type": "application/json"},
+        auth=SERVICE,
+        timeout=60,
+    )
+    assert all(verdict.applied for verdict in decode_answer(answer.content))
+
+
+def sign_in(page: Page, panel: Panel, query: str = "func=vm") -> None:
+    page.goto(f"{panel.url}?{query}")
+    page.get_by_label("Name").fill(ADMIN[0])
+    page.get_by_label("Password").fill(ADMIN[1])
+    page.get_by_role("button", name="Sign in").click()
+
+
+def is_live(page: Page) -> None:
+    expect(page.locator("#live.on")).to_be_visible()
+
+
+def names(page: Page) -> list[str]:
+    return page.locator("#rows tbody td.name").all_inner_texts()
+
+
+def test_a_visitor_signs_in_comes_to_the_page_he_asked_for_and_signs_out(page: Page, panel: Panel) -> None:
+    page.goto(f"{panel.url}?func=eventlog&name=a%26b")
+    page.get_by_label("Name").fill(ADMIN[0])
+    page.get_by_label("Password").fill("wrong")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert")).to_contain_text("name or the password is wrong")
+    page.get_by_label("Password").fill(ADMIN[1])
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", name="Events")).to_be_visible()
+    expect(page.get_by_label("VM name")).to_have_value("a&b")
+    assert page.evaluate("document.cookie") == ""
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    page.goto(f"{panel.url}?func=vm")
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
+def test_a_login_link_from_elsewhere_leads_to_no_other_site(page: Page, panel: Panel) -> None:
+    sign_in(page, panel, "func=logon&next=//evil.example/")
+    page.wait_for_url(f"http://127.0.0.1:{panel.port}/**")
+
+
+def test_a_service_account_has_no_pages(page: Page, panel: Panel) -> None:
+    page.goto(f"{panel.url}?func=vm")
+    page.get_by_label("Name").fill(SERVICE[0])
+    page.get_by_label("Password").fill(SERVICE[1])
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert")).to_contain_text("has no pages")
+
+
+def test_a_hostile_name_is_shown_as_it_is_and_runs_nothing(page: Page, panel: Panel) -> None:
+    settle(panel, entry(event(1, HOSTILE)))
+    sign_in(page, panel)
+    is_live(page)
+    assert names(page) == [HOSTILE]
+    settle(panel, entry(event(2, HOSTILE + "2"), event(3, HOSTILE, "stopped", "destroyed")))
+    expect(page.locator("#rows tbody tr")).to_have_count(2)
+    assert sorted(names(page)) == [HOSTILE, HOSTILE + "2"]
+    page.goto(f"{panel.url}?func=eventlog")
+    is_live(page)
+    settle(panel, entry(event(4, HOSTILE, "started", "booted")))
+    expect(page.locator("#rows tbody tr")).to_have_count(4)
+    assert names(page)[0] == HOSTILE
+    assert page.title() == "Events · vmwatch"
+    assert page.locator("main img, main script").count() == 0
+
+
+def test_states_change_while_the_page_is_open(page: Page, panel: Panel) -> None:
+    settle(panel, entry(inventory(1, 0, web="running", db="running")))
+    sign_in(page, panel)
+    is_live(page)
+    row = page.locator("#rows tbody tr", has_text="web")
+    expect(row.locator(".state")).to_have_text("running")
+    settle(panel, entry(event(2, "web", "suspended", "paused"), event(3, "mail")))
+    expect(row.locator(".state")).to_have_text("paused")
+    assert names(page) == ["db", "mail", "web"]
+    expect(page.locator("[data-count=running]")).to_have_text("2")
+    expect(page.locator("[data-count=paused]")).to_have_text("1")
+    settle(panel, entry(inventory(4, 3, web="shutoff", db="running")))
+    expect(row.locator(".state")).to_have_text("shutoff")
+    expect(page.locator("#rows tbody tr")).to_have_count(2)
+    expect(page.locator("#shown")).to_have_text("2")
+
+
+def test_search_and_state_filter_hold_for_what_comes_live(page: Page, panel: Panel) -> None:
+    settle(panel, entry(inventory(1, 0, **{"web-1": "running", "web-2": "shutoff", "db-1": "running"})))
+    sign_in(page, panel)
+    page.get_by_label("Name or UUID").fill("WEB")
+    page.locator("[name=vmstatus]").select_option("running")
+    page.get_by_role("button", name="Search").click()
+    is_live(page)
+    assert names(page) == ["web-1"]
+    settle(panel, entry(event(2, "web-2"), event(3, "db-2"), event(4, "web-1", "stopped", "destroyed")))
+    expect(page.locator("#rows tbody tr td.name")).to_have_text(["web-2"])
+    page.get_by_role("link", name="clear the filter").click()
+    expect(page.locator("#rows tbody tr")).to_have_count(4)
+
+
+def test_events_come_on_top_and_only_of_the_vm_that_is_looked_at(page: Page, panel: Panel) -> None:
+    settle(panel, entry(event(1, "web"), event(2, "db")))
+    sign_in(page, panel, f"func=eventlog&uuid={uuid_of('web')}")
+    is_live(page)
+    settle(panel, entry(event(3, "db", "stopped", ""), event(4, "web", "stopped", "destroyed")))
+    expect(page.locator("#rows tbody td.event")).to_have_text(["stopped destroyed", "started booted"])
+
+
+def test_nodes_show_their_last_sign_of_life_and_a_new_one_appears(page: Page, panel: Panel) -> None:
+    settle(panel, entry(event(1, "web")))
+    sign_in(page, panel, "func=vmhostnode")
+    is_live(page)
+    row = page.locator("#rows tbody tr", has_text="kvm-01")
+    expect(row.locator(".state")).to_have_text("active")
+    expect(row).to_contain_text("vmwatch-node/1.0.0")
+    expect(row.locator(".seen")).to_contain_text("s ago")
+    settle(panel, entry(event(1, "db"), node="kvm-02"))
+    expect(page.locator("#rows tbody tr", has_text="kvm-02")).to_be_visible()
+
+
+def test_a_page_comes_back_to_life_after_the_panel_was_killed(page: Page, panel: Panel) -> None:
+    settle(panel, entry(event(1, "web")))
+    sign_in(page, panel)
+    is_live(page)
+    cookies = page.context.cookies()
+    assert [(cookie["name"], cookie["httpOnly"], cookie["sameSite"]) for cookie in cookies] == [(COOKIE, True, "Lax")]
+    panel.kill()
+    expect(page.locator("#live.off")).to_be_visible()
+    panel.start()
+    # sessions live in the panel's memory: the page finds out by itself, and comes back after the sign-in
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    page.get_by_label("Name").fill(ADMIN[0])
+    page.get_by_label("Password").fill(ADMIN[1])
+    page.get_by_role("button", name="Sign in").click()
+    is_live(page)
+    assert names(page) == ["web"]
+
+
+@pytest.mark.parametrize("func", ["vm", "eventlog", "vmhostnode", "logon"])
+def test_no_page_is_wider_than_a_phone(page: Page, panel: Panel, func: str) -> None:
+    settle(panel, entry(event(1, "w" * 300), event(2, HOSTILE), node="n" * 64))
+    page.set_viewport_size({"width": PHONE, "height": 760})
+    if func == "logon":
+        page.goto(f"{panel.url}?func=logon")
+    else:
+        sign_in(page, panel, f"func={func}")
+        is_live(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE
+
+
+def test_a_function_without_a_page_of_its_own_is_shown_as_a_table(page: Page, panel: Panel) -> None:
+    settle(panel, entry(inventory(1, 0, web="running")))
+    sign_in(page, panel)
+    page.goto(f"{panel.url}?func=vmstat&elid={uuid_of('web')}")
+    expect(page.get_by_text("Nothing here.")).to_be_visible()
+    page.goto(f"{panel.url}?func=vmstat&elid=nothing")
+    expect(page.get_by_role("alert")).to_contain_text("there is no vm 'nothing'")
