@@ -9,7 +9,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from vmwatch.shared.report import ReportEntry, Verdict
+from vmwatch.shared.report import Verdict
 
 
 class Task(Struct, array_like=True):
@@ -33,11 +33,15 @@ class StreamLabel(Struct, array_like=True):
 
 
 class HandOver(Struct):
-    """Work for a worker. `presence`: signs of life to report now, one attempt; `stop`: finish and end."""
+    """Work for a worker. `stop`: finish and end.
+
+    `presence`: signs of life to report now, in one attempt: the JSON of a list of `ReportEntry`, since their raw JSON
+    has no place in MessagePack.
+    """
 
     streams: list[StreamLabel] = []
     tasks: list[Task] = []
-    presence: list[ReportEntry] | None = None
+    presence: bytes | None = None
     stop: bool = False
 
 

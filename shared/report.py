@@ -61,6 +61,7 @@ class _Answer(Struct):
 
 _report = msgspec.json.Decoder(Report)
 _answer = msgspec.json.Decoder(_Answer)
+_entries = msgspec.json.Decoder(list[ReportEntry])
 
 
 def decode_report(body: bytes) -> Report:
@@ -76,3 +77,13 @@ def decode_answer(body: bytes) -> list[Verdict]:
 def encode_answer(verdicts: list[Verdict]) -> bytes:
     """The panel's answer to a report that it has committed."""
     return msgspec.json.encode(_Answer(doc=_Doc(func="vmwatch.report", ok={}, report=verdicts)))
+
+
+def encode_entries(entries: list[ReportEntry]) -> bytes:
+    """Entries alone, for the way to a worker."""
+    return msgspec.json.encode(entries)
+
+
+def decode_entries(data: bytes) -> list[ReportEntry]:
+    """What `encode_entries` made."""
+    return _entries.decode(data)

@@ -11,12 +11,13 @@ from vmwatch.shared.statussocket import MAX_PATH_BYTES
 
 log = logging.getLogger(__name__)
 
-_LONGEST_NAME = "results-0123456789abcdef"
+_LONGEST_NAME_BYTES = 12
+"""Names are short, since a UNIX socket's whole path is: then few prefixes need the temporary folder."""
 _TEMPORARY_PREFIX = "vmwatch-master-"
 
 
 class Channels:
-    """Where supervisor process and workers meet: `var/run/vmwatch-master.workers`, mode 0700.
+    """Where supervisor process and workers meet: `var/run/vmwatch-master.ipc`, mode 0700.
 
     If that path is too long for a UNIX socket it is a symbolic link to a private folder of the temporary one, so
     that the next start finds, and removes, what a killed run has left.
@@ -28,7 +29,7 @@ class Channels:
         try:
             self._remove()
             place.parent.mkdir(parents=True, exist_ok=True)
-            if len(os.fsencode(place / _LONGEST_NAME)) <= MAX_PATH_BYTES:
+            if len(os.fsencode(place)) + 1 + _LONGEST_NAME_BYTES <= MAX_PATH_BYTES:
                 place.mkdir(mode=0o700)
                 self._folder = place
             else:
@@ -39,7 +40,8 @@ class Channels:
             raise ConfigurationError(f"{place}: cannot be made: {error.strerror}") from None
 
     def endpoint(self, name: str) -> str:
-        """ZeroMQ's address of the socket `name`."""
+        """ZeroMQ's address of the socket `name`, of at most 12 characters."""
+        assert len(name) <= _LONGEST_NAME_BYTES
         return f"ipc://{self._folder / name}"
 
     def remove(self, name: str) -> None:

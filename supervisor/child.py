@@ -32,7 +32,7 @@ class Child:
         """Start worker process number `slot`; `settings.tasks` is filled in here. Raises OSError."""
         self.generation = settings.generation
         self._channels = channels
-        self._name = f"tasks-{settings.generation}"
+        self._name = f"w{settings.generation}"
         self._unsent: deque[bytes] = deque()
         self._socket = context.socket(zmq.PUSH)
         self._socket.linger = 0

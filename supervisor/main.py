@@ -1,6 +1,7 @@
 """`vmwatch-master`: options, configuration, and the loop between them and the end."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -41,6 +42,8 @@ def serve(options: argparse.Namespace, settings: MasterSettings, paths: Paths) -
     """Run until a signal; raises ConfigurationError if an address cannot be used."""
     signals = Signals()
     signals.install()
+    for unused in (signal.SIGTTIN, signal.SIGTTOU):
+        signal.signal(unused, signal.SIG_IGN)  # by default they would suspend the process
     master = Master(settings, paths, signals, worker_settings(options, settings, paths))
     try:
         status = Status(master)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 import zmq
-from msgspec import Raw
 
 from vmwatch.shared.handover import (
     HandOver,
@@ -27,7 +26,7 @@ from vmwatch.shared.handover import (
 )
 from vmwatch.shared.logs import RateLimit
 from vmwatch.shared.paths import Paths
-from vmwatch.shared.report import ReportEntry
+from vmwatch.shared.report import encode_entries
 from vmwatch.shared.settings import MasterSettings
 from vmwatch.shared.signals import Signals
 from vmwatch.supervisor.channels import Channels
@@ -75,11 +74,12 @@ class Master:
         self.authenticator = Authenticator(settings.secret, settings.secret_previous)
         self.receiver = Receiver(self._context, settings.listen, self.authenticator)
         self.publisher = Publisher(self._context, settings.ack_endpoint)
-        self._channels = Channels(paths.run / f"{paths.program}.workers")
+        self._channels = Channels(paths.run / f"{paths.program}.ipc")
         self._results = self._context.socket(zmq.PULL)
         self._results.linger = 0
         self._results.rcvhwm = RESULTS_HWM
-        results = self._channels.endpoint(f"results-{self.name}")
+        # Of this run: a worker of an earlier one, should it still live, must not find it.
+        results = self._channels.endpoint(f"r{self.name[:8]}")
         self._results.bind(results)
         self.ledger = Ledger(self.name, settings.memory_mb * 1024 * 1024, now)
         most_in_hand = BATCHES_IN_HAND * settings.batch_max
@@ -122,8 +122,14 @@ class Master:
             self._hand_out()
             self._tell_presence(now)
             self._forget(now)
+            self._note_reload()
             each_turn(now)
         self._stop(each_turn)
+
+    def _note_reload(self) -> None:
+        if self._signals.reload_requests:
+            self._signals.reload_requests = 0
+            log.warning("SIGHUP: no setting can change while this version runs; a restart reads the file again")
 
     def _turn(self, now: float) -> None:
         """What is done in every turn, also while stopping: results, the state of workers, acknowledgements."""
@@ -149,6 +155,8 @@ class Master:
             now = self.turned_at = time.monotonic()
             self._turn(now)
             each_turn(now)
+        if self._signals.stop_requests > 1:
+            log.info("a second signal: nobody is waited for")
         self._turn(time.monotonic())
         if self.ledger.entries:
             log.info("%d messages are not settled: their nodes keep them and send them again", len(self.ledger.entries))
@@ -156,7 +164,7 @@ class Master:
 
     def _end_children(self) -> None:
         if self.pool.alive:
-            log.warning("%d workers did not end in time and are killed", self.pool.alive)
+            log.warning("%d workers still run and are killed", self.pool.alive)
         self.pool.kill()
         give_up_at = time.monotonic() + KILLED_MOST_S
         while self.pool.alive and time.monotonic() < give_up_at:
@@ -215,7 +223,7 @@ class Master:
         entries = self.ledger.presence(now)
         if entries is not None:
             self._presence_with = min(ready, key=self.dispatcher.in_hand)
-            self.pool.hand_over(self._presence_with, HandOver(presence=[_packed(entry) for entry in entries]))
+            self.pool.hand_over(self._presence_with, HandOver(presence=encode_entries(entries)))
 
     # From the workers
 
@@ -303,10 +311,3 @@ class Master:
             self.authenticator.forget(gone)
             for node in gone:
                 self.skews.pop(node, None)
-
-
-def _packed(entry: ReportEntry) -> ReportEntry:
-    """As it may stand in a hand-over: that is MessagePack, in which raw JSON can only be a string of bytes."""
-    if not bytes(entry.status):
-        return entry
-    return msgspec.structs.replace(entry, status=Raw(msgspec.msgpack.encode(bytes(entry.status))))

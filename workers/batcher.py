@@ -79,6 +79,8 @@ class Batcher:
         self._limit = batch_max
         self._queue: deque[Job] = deque()
         self._parked: list[Job] = []
+        self._queue_first = False
+        """The last call was a parked job's: it must not keep others from the success that tells it from an outage."""
         self._successes = 0
         self._not_before = 0.0
         self._backoff = Backoff(RETRY_FIRST_S, RETRY_MOST_S, source or Random())
@@ -99,9 +101,12 @@ class Batcher:
         """The jobs of the next call, or none: nothing to do yet (see `wait_until`)."""
         if now < self._not_before:
             return []
-        for job in self._parked:
-            if job.retry_at <= now:
-                return [job]
+        parked = min(self._parked, key=lambda job: job.retry_at, default=None)
+        alone = [parked] if parked is not None and parked.retry_at <= now else []
+        return self._batch() or alone if self._queue_first else alone or self._batch()
+
+    def _batch(self) -> list[Job]:
+        """The oldest jobs that fit into a call and wait for no parked one."""
         blocked = {job.lane for job in self._parked}
         taken: list[Job] = []
         kept: deque[Job] = deque()
@@ -133,6 +138,7 @@ class Batcher:
         """A call has ended; returns what is settled. All else is tried again."""
         settlement = Settlement()
         settled: set[int] = set()
+        self._queue_first = call[0] in self._parked
         for position, (job, outcome) in enumerate(zip(call, result.outcomes, strict=True)):
             if outcome is Outcome.DELIVERED:
                 settlement.delivered.append(job.id)
@@ -148,16 +154,19 @@ class Batcher:
             self._backoff.reset()
             self._limit = min(self._batch_max, 2 * self._limit)
         if len(settled) < len(call):
-            self._failed(now, [job for job in call if job.id not in settled], result, settlement)
+            self._failed(now, call, len(call) - len(settled), result, settlement)
         return settlement
 
-    def _failed(self, now: float, jobs: list[Job], result: CallResult, settlement: Settlement) -> None:
+    def _failed(
+        self, now: float, call: Sequence[Job], unsettled: int, result: CallResult, settlement: Settlement
+    ) -> None:
+        alone = len(call) == 1
         if not result.blameless:
-            if len(jobs) > 1:
-                self._limit = max(1, len(jobs) // 2)
+            if alone:
+                self._failed_alone(now, call[0], settlement)
             else:
-                self._failed_alone(now, jobs[0], settlement)
-        if not result.too_large or len(jobs) == 1:
+                self._limit = max(1, unsettled // 2)
+        if not result.too_large or alone:
             self._not_before = now + max(result.wait_s, self._backoff.next_s())
 
     def _failed_alone(self, now: float, job: Job, settlement: Settlement) -> None:

@@ -88,6 +88,8 @@ class Transport:
                     stream=True,
                 ) as response:
                     read = self._read(response, deadline)
+                if cut.is_set():
+                    raise deadline.fault  # where it was cut it looks as if it had ended there
             except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
                 if cut.is_set() or deadline.left_s <= 0:
                     raise deadline.fault from None
@@ -115,7 +117,7 @@ def _unreached(error: Exception) -> PanelFault:
     root: BaseException = error
     while (deeper := root.__cause__ or root.__context__ or _reason(root)) is not None and deeper is not root:
         root = deeper
-    text = f"{type(root).__name__}: {root}"[:300]
+    text = " ".join(f"{type(root).__name__}: {root}".split())[:300]
     if isinstance(error, requests.exceptions.SSLError):
         return PanelFault(f"TLS: {text}", needs_person=True, blameless=True)
     if isinstance(error, requests.ConnectionError) and isinstance(
@@ -145,23 +147,28 @@ class _Cutter:
     """
 
     def __init__(self) -> None:
-        self.connection: HTTPConnection | None = None
+        self._connection: HTTPConnection | None = None
         """The last that was opened; there is never a second one in use."""
-        self._cut: threading.Event | None = None
+        self._socket: socket.socket | None = None
+        """Its socket: a connection forgets it while a last answer is still being read from it."""
 
     def cutting(self, after_s: float) -> "_Cutting":
         return _Cutting(self, after_s)
 
+    def opens(self, connection: HTTPConnection) -> None:
+        self._connection, self._socket = connection, None
+
     def opened(self, connection: HTTPConnection) -> None:
-        self.connection = connection
+        self._socket = connection.sock
 
     def cut(self) -> None:
-        sock = self.connection.sock if self.connection is not None else None
-        if sock is not None:
-            try:
-                sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # it ended by itself in this moment
+        connecting = self._connection.sock if self._connection is not None else None
+        for sock in (self._socket, connecting):
+            if sock is not None:
+                try:
+                    sock.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass  # it ended by itself in this moment
 
 
 class _Cutting:
@@ -199,13 +206,15 @@ class _WatchedAdapter(HTTPAdapter):
 
         class Plain(HTTPConnection):
             def connect(self) -> None:
-                cutter.opened(self)
+                cutter.opens(self)
                 super().connect()
+                cutter.opened(self)
 
         class Tls(HTTPSConnection):
             def connect(self) -> None:
-                cutter.opened(self)
+                cutter.opens(self)
                 super().connect()
+                cutter.opened(self)
 
         class PlainPool(HTTPConnectionPool):
             ConnectionCls = Plain

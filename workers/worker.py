@@ -5,9 +5,7 @@ import os
 import time
 from collections.abc import Sequence
 
-import msgspec
 import zmq
-from msgspec import Raw
 
 from vmwatch.shared.handover import (
     Doing,
@@ -20,7 +18,7 @@ from vmwatch.shared.handover import (
     decode_hand_over,
     encode,
 )
-from vmwatch.shared.report import ReportEntry
+from vmwatch.shared.report import ReportEntry, decode_entries
 from vmwatch.shared.signals import Signals
 from vmwatch.workers.batcher import Batcher, Job
 from vmwatch.workers.client import PanelClient, PanelFault
@@ -99,7 +97,7 @@ class Worker:
     def _take(self, work: HandOver) -> None:
         self._batcher.add(Job(task.id, work.streams[task.stream], task.seq, task.lane, task.raw) for task in work.tasks)
         if work.presence is not None:
-            self._presence = [_unpacked(entry) for entry in work.presence]
+            self._presence = decode_entries(work.presence)
         self._finishing = self._finishing or work.stop
 
     # Calls of the panel
@@ -155,9 +153,3 @@ class Worker:
 
     def _tell(self, result: Result) -> None:
         self._results.send(encode(result))
-
-
-def _unpacked(entry: ReportEntry) -> ReportEntry:
-    """As the panel gets it: in a hand-over, which is MessagePack, the raw JSON of `status` is a string of bytes."""
-    packed = bytes(entry.status)
-    return msgspec.structs.replace(entry, status=Raw(msgspec.msgpack.decode(packed))) if packed else entry

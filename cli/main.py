@@ -1,0 +1,169 @@
+"""`vmwatch`: the operator's command."""
+
+import getpass
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from vmwatch.cli.client import DEFAULT_URL, MOST_ROWS, PanelClient, PanelError, Row
+from vmwatch.cli.follow import EventTail
+from vmwatch.cli.table import event_line, show_table
+from vmwatch.shared.errors import VmwatchError
+from vmwatch.shared.exits import Exit
+from vmwatch.shared.version import VERSION
+
+PROGRAM = "vmwatch"
+PASSWORD_VARIABLE = "VMWATCH_PASSWORD"
+TYPER_USAGE = 2
+"""What typer exits with for a wrong command line; nothing else here does."""
+
+WIDE = 110
+"""Columns of a terminal that has room for UUIDs."""
+VM_COLUMNS = ("id", "name", "hostnode", "vmstatus", "since", "uuid")
+EVENT_COLUMNS = ("id", "time", "received", "node", "name", "event", "detail", "state", "uuid")
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+Url = Annotated[str, typer.Option("--url", envvar="VMWATCH_URL", help="The panel's API.")]
+User = Annotated[str, typer.Option("--user", envvar="VMWATCH_USER", help="The account to call it as.")]
+Authority = Annotated[
+    str, typer.Option("--ca", metavar="FILE", help="PEM file of the authority that signed the panel's certificate.")
+]
+Node = Annotated[str, typer.Option("--node", help="Only what is on this node.")]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code. An operator's mistake is answered with a sentence, never a traceback."""
+    try:
+        app(args=arguments, prog_name=PROGRAM)
+    except SystemExit as end:
+        return Exit.USAGE if end.code == TYPER_USAGE else int(end.code or 0)
+    except VmwatchError as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return Exit.FAILURE
+    return Exit.OK
+
+
+def show_version(wanted: bool) -> None:
+    """`--version`."""
+    if wanted:
+        print(f"{PROGRAM} {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """The operator's command of vmwatch.
+
+    The password of --user is taken from the environment variable VMWATCH_PASSWORD, or asked for.
+    """
+
+
+@app.command()
+def demo(
+    libvirt_uri: Annotated[
+        str, typer.Option(metavar="URI", help="Watch these VMs, read-only, such as qemu:///system (default: its own).")
+    ] = "",
+    folder: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where everything is to be; it is kept (default: in /tmp).")
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the folder in /tmp too.")] = False,
+) -> None:
+    """Try vmwatch: a panel, a master and a node on this machine, until Ctrl-C."""
+    from vmwatch.cli.demo import run  # the other commands need neither libvirt nor supervisord
+
+    raise typer.Exit(run(libvirt_uri, folder, keep, console()))
+
+
+@app.command()
+def vms(
+    url: Url = DEFAULT_URL,
+    user: User = "admin",
+    ca: Authority = "",
+    node: Node = "",
+    state: Annotated[str, typer.Option("--state", help="Only those in this state, such as running.")] = "",
+) -> None:
+    """List the VMs and their states."""
+    client = connect(url, user, ca)
+    out = console()
+    columns = VM_COLUMNS[:-1] if out.is_terminal and out.width < WIDE else VM_COLUMNS
+    show_table(out, client.all_rows("vm", **given(hostnode=node, vmstatus=state)), columns)
+
+
+@app.command()
+def events(
+    url: Url = DEFAULT_URL,
+    user: User = "admin",
+    ca: Authority = "",
+    node: Node = "",
+    name: Annotated[str, typer.Option("--name", help="Only those of the VM with this name.")] = "",
+    count: Annotated[int, typer.Option("--count", min=1, max=MOST_ROWS, help="How many of the newest.")] = 20,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new ones until Ctrl-C.")] = False,
+) -> None:
+    """List the newest events, oldest first."""
+    client = connect(url, user, ca)
+    filters = given(node=node, name=name)
+    rows = client.newest_events(count, **filters)
+    out = console()
+    if not follow:
+        if out.is_terminal:
+            show_events(out, rows)
+        else:
+            show_table(out, rows, EVENT_COLUMNS)
+        return
+    tail = EventTail(client, int(rows[-1]["id"]) if rows else 0, **filters)
+    try:
+        while True:
+            if tail.notice:
+                print(f"{PROGRAM}: {tail.notice}", file=sys.stderr)
+            show_events(out, rows)
+            time.sleep(tail.wait_s)
+            rows = tail.poll()
+    except KeyboardInterrupt:
+        raise typer.Exit from None
+
+
+def show_events(out: Console, rows: Sequence[Row]) -> None:
+    """One line each, at once also into a pipe."""
+    for row in rows:
+        out.print(event_line(row), soft_wrap=True)
+    out.file.flush()
+
+
+def connect(url: str, user: str, ca: str) -> PanelClient:
+    """A client with the password from the environment or the terminal."""
+    if ca and not Path(ca).is_file():
+        raise PanelError(f"--ca: {ca} is no file")
+    password = os.environ.get(PASSWORD_VARIABLE)
+    if password is None:
+        if not sys.stdin.isatty():
+            raise PanelError(f"no password for {user}: set {PASSWORD_VARIABLE}")
+        try:
+            password = getpass.getpass(f"Password of {user}: ")
+        except (KeyboardInterrupt, EOFError):
+            raise PanelError("no password was given") from None
+    return PanelClient(url, user, password, ca=ca)
+
+
+def console() -> Console:
+    """Standard output. Nothing is highlighted by guessing, and no name is taken for markup."""
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def given(**filters: str) -> dict[str, str]:
+    """The filters that are not empty."""
+    return {name: value for name, value in filters.items() if value}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
