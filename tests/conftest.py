@@ -1,12 +1,32 @@
 """Fixtures for all tests: a whole installation, and folders whose paths are short enough for UNIX sockets."""
 
+import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.testbed.stack import Stack, short_folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary_folder() -> Iterator[None]:
+    """What programs leave in the temporary folder when they are killed goes with the folder."""
+    before = os.environ.get("TMPDIR"), tempfile.tempdir
+    folder = short_folder()
+    folder.mkdir(mode=0o1777)
+    folder.chmod(0o1777)
+    os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before[1]
+        os.environ.pop("TMPDIR")
+        if before[0] is not None:
+            os.environ["TMPDIR"] = before[0]
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
