@@ -7,9 +7,12 @@ from typing import Any
 
 import msgspec
 
+from vmwatch.shared.errors import MessageError
+from vmwatch.shared.report import Verdict, decode_answer
 from vmwatch.workers.client import PanelFault
 from vmwatch.workers.transport import Reply
 
+REPORT = "vmwatch.report"
 WAIT_MOST_S = 300.0
 """A panel may ask to wait; one that asks for more is asked again after so long."""
 _TEXT_MOST = 300
@@ -67,6 +70,15 @@ def document(reply: Reply) -> dict[str, Any]:
     if error.type == "auth":
         raise SessionOver(error.sentence, needs_person=True, blameless=True)
     raise DocFault(error)
+
+
+def reported(reply: Reply) -> list[Verdict]:
+    """The verdicts of an answer to a report. Raises as `document` does, and PanelFault for one that gives none."""
+    document(reply)
+    try:
+        return decode_answer(reply.body)
+    except MessageError as error:
+        raise PanelFault(f"its answer to {REPORT} is not understood: {error}", needs_person=True) from None
 
 
 class DocFault(PanelFault):

@@ -4,7 +4,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from vmwatch.shared.backoff import Backoff
 from vmwatch.workers.answers import SessionOver, document
@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 COOKIE = "vmmgrses5"
 SIGN_IN_FIRST_S, SIGN_IN_MOST_S = 1.0, 30.0
 """After a refused password: not the panel's throttle, and not a lock on the account, shall be what we run into."""
+_T = TypeVar("_T")
 _SESSION_ID = re.compile(r"[A-Za-z0-9._~+/=-]{1,512}")
 
 
@@ -33,30 +34,26 @@ class PanelSession:
         self.begun = 0
         """How often a session was begun: the panel, or what it lets us do, may be another since."""
 
-    def post_json(self, deadline: Deadline, function: str, body: bytes) -> Reply:
-        """Call `function` with JSON; the answer of HTTP status 200, still to be understood. Raises PanelFault."""
+    def post_json(self, deadline: Deadline, function: str, body: bytes, understand: Callable[[Reply], _T]) -> _T:
+        """Call `function` with JSON; what `understand` makes of the answer. Raises PanelFault, as `understand` does."""
         query = {"func": function, "out": "json"}
 
-        def attempt() -> Reply:
+        def attempt() -> _T:
             headers = {"Content-Type": "application/json", "Cookie": f"{COOKIE}={self._id}"}
-            reply = self._transport.post(deadline, body, query, headers)
-            document(reply)
-            return reply
+            return understand(self._transport.post(deadline, body, query, headers))
 
         return self._signed_in(deadline, attempt)
 
     def post_form(self, deadline: Deadline, function: str, fields: Mapping[str, str]) -> dict[str, Any]:
         """Call `function` with form fields; the `doc` of an answer without an error. Raises PanelFault."""
 
-        def attempt() -> Reply:
+        def attempt() -> dict[str, Any]:
             form = {"func": function, "out": "json", "auth": self._id, **fields}
-            reply = self._transport.post(deadline, form)
-            document(reply)
-            return reply
+            return document(self._transport.post(deadline, form))
 
-        return document(self._signed_in(deadline, attempt))
+        return self._signed_in(deadline, attempt)
 
-    def _signed_in(self, deadline: Deadline, attempt: Callable[[], Reply]) -> Reply:
+    def _signed_in(self, deadline: Deadline, attempt: Callable[[], _T]) -> _T:
         """Attempt a call; if the session is over, sign in again and attempt it once more."""
         fresh = not self._id
         if fresh:

@@ -3,19 +3,17 @@
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from vmwatch.shared.errors import MessageError
 from vmwatch.shared.handover import WorkerSettings
 from vmwatch.shared.messages import MAX_BATCH_BYTES, encode
-from vmwatch.shared.report import Report, ReportEntry, Verdict, decode_answer
+from vmwatch.shared.report import Report, ReportEntry, Verdict
 from vmwatch.workers import vmevent
-from vmwatch.workers.answers import DocFault
+from vmwatch.workers.answers import REPORT, DocFault, reported
 from vmwatch.workers.batcher import Job, Outcome
 from vmwatch.workers.client import Delivery, PanelFault
 from vmwatch.workers.session import PanelSession
 from vmwatch.workers.transport import Deadline, Transport
 from vmwatch.workers.verdicts import compose_report, judge
 
-REPORT = "vmwatch.report"
 _REPORT_BYTES = MAX_BATCH_BYTES - 64 * 1024
 """A report of signs of life stays below the panel's limit, its frame included."""
 
@@ -77,11 +75,7 @@ class VmmgrClient:
         return done
 
     def _report(self, deadline: Deadline, body: bytes) -> list[Verdict]:
-        reply = self._session.post_json(deadline, REPORT, body)
-        try:
-            return decode_answer(reply.body)
-        except MessageError as error:
-            raise PanelFault(f"its answer to {REPORT} is not understood: {error}", needs_person=True) from None
+        return self._session.post_json(deadline, REPORT, body, reported)
 
     def _event(self, deadline: Deadline, fields: dict[str, str]) -> None:
         doc = self._session.post_form(deadline, vmevent.FUNCTION, fields)
