@@ -15,7 +15,6 @@ from vmwatch.node.sender import Sender
 from vmwatch.node.status import heartbeat, snapshot
 from vmwatch.node.wakeup import Wakeup
 from vmwatch.shared.clock import Clock
-from vmwatch.shared.errors import ConfigurationError
 from vmwatch.shared.exits import Exit
 from vmwatch.shared.messages import AgentReport, encode, encode_payload
 from vmwatch.shared.settings import NodeSettings
@@ -71,10 +70,10 @@ class Agent:
         self._phase = "starting"
         self._turn: tuple[float, dict[str, Any]] = (now, {})
 
-    def run(self, reload: Callable[[], NodeSettings]) -> Exit:
+    def run(self, reload: Callable[[NodeSettings], NodeSettings | None]) -> Exit:
         """Work until a signal asks to stop, or libvirt is lost; returns the exit code.
 
-        `reload` reads the configuration again, for SIGHUP; it may raise ConfigurationError.
+        `reload` says what applies after a SIGHUP instead of the present settings; None: nothing changes.
         """
         self._poller.register(self._wakeup.fd, zmq.POLLIN)
         self._poller.register(self._signals.wakeup_fd, zmq.POLLIN)
@@ -203,16 +202,11 @@ class Agent:
 
     # SIGHUP
 
-    def _reload(self, reload: Callable[[], NodeSettings]) -> None:
-        try:
-            new = reload()
-        except ConfigurationError as error:
-            log.error("the configuration is wrong and changes nothing: %s", error)
+    def _reload(self, reload: Callable[[NodeSettings], NodeSettings | None]) -> None:
+        old, new = self._settings, reload(self._settings)
+        if new is None:
             return
-        old, self._settings = self._settings, new
-        names = [name for name in NodeSettings.__dataclass_fields__ if getattr(old, name) != getattr(new, name)]
-        for name in names:
-            log.info("%s has changed%s", name, "" if name in CHANGEABLE else "; it takes effect at the next start")
+        self._settings = new
         logging.getLogger().setLevel(new.log_level.upper())
         self._outbox.limit_bytes = new.outbox_max_mb * MEGABYTE
         self._sender.interval_s = new.heartbeat_interval

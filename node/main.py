@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from vmwatch.node.agent import MEGABYTE, Agent
+from vmwatch.node.agent import CHANGEABLE, MEGABYTE, Agent
 from vmwatch.node.outboxfile import machine_id, open_outbox
 from vmwatch.node.steady import SteadyTime
 from vmwatch.shared.clock import SystemClock
 from vmwatch.shared.conffile import Loaded, load
 from vmwatch.shared.paths import Paths
 from vmwatch.shared.program import parser, run
+from vmwatch.shared.reload import Reload
 from vmwatch.shared.settings import NodeSettings
 from vmwatch.shared.signals import Signals
 from vmwatch.shared.statussocket import StatusSocket
@@ -43,7 +44,7 @@ def serve(options: argparse.Namespace, settings: NodeSettings, paths: Paths) -> 
     status.start()
     try:
         config = Path(options.config) if options.config else paths.config
-        return agent.run(lambda: load_settings(config).settings)
+        return agent.run(Reload(config, load_settings, CHANGEABLE).again)
     finally:
         status.close()
         outbox.close()

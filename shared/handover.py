@@ -91,7 +91,13 @@ class Trouble(Struct, tag=True):
     needs_person: bool = False
 
 
-Result = Ready | Doing | Settled | PresenceDone | Trouble
+class Farewell(Struct, tag=True):
+    """The worker's last word, when it ends in order: all its results have been heard."""
+
+    generation: int
+
+
+Result = Ready | Doing | Settled | PresenceDone | Trouble | Farewell
 
 _T = TypeVar("_T")
 _encoder = msgspec.msgpack.Encoder()

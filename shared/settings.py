@@ -12,6 +12,7 @@ from vmwatch.shared.messages import MAX_MESSAGES, NODE_ID
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 SHORT_SECRET = 16
+MOST_WORKERS = 64
 DAY_S = 86400.0
 
 
@@ -51,7 +52,7 @@ class MasterSettings:
     listen: Endpoint = setting(parse_endpoint, LOOPBACK)
     ack_listen: Endpoint | None = setting(parse_endpoint, None)
     secret_previous: str = setting(parse_secret, "")
-    workers: int = setting(whole(1, 64), 0)
+    workers: int = setting(whole(1, MOST_WORKERS), 0)
     panel_api: str = setting(one_of("vmmgr"), "vmmgr")
     panel_url: str = setting(parse_url, "http://127.0.0.1:1500/vmmgr")
     panel_user: str = setting(any_text, "vmwatch")

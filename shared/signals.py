@@ -5,23 +5,32 @@ import signal
 from types import FrameType
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
+RESIZING = (signal.SIGTTIN, signal.SIGTTOU)
 
 
 class Signals:
-    """Records SIGTERM and SIGINT (and SIGHUP), and wakes a poll that watches `wakeup_fd`."""
+    """Records SIGTERM, SIGINT, SIGHUP and, where workers can be added, SIGTTIN and SIGTTOU (design 04, *Commands*).
+
+    It wakes a poll that watches `wakeup_fd`.
+    """
 
     def __init__(self) -> None:
         self.stop_requests = 0
         """1: stop in order. 2 or more: stop at once."""
         self.reload_requests = 0
+        self.more_workers = 0
+        """SIGTTIN less SIGTTOU so far. Never set back: a signal that comes in just that moment would be lost."""
         self.wakeup_fd, self._write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
-    def install(self) -> None:
-        """Take over the signals; in the main thread only."""
+    def install(self, *, workers: bool = False) -> None:
+        """Take over the signals; in the main thread only. `workers`: this program has some to add and remove."""
         signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
         for number in STOPPING:
             signal.signal(number, self._record_stop)
         signal.signal(signal.SIGHUP, self._record_reload)
+        for number in RESIZING:
+            # By default they would suspend the process, and a service that is suspended looks as if it hung.
+            signal.signal(number, self._record_resize if workers else signal.SIG_IGN)
 
     def drain(self) -> None:
         """Empty the wake-up pipe after a poll saw it."""
@@ -36,3 +45,6 @@ class Signals:
 
     def _record_reload(self, number: int, frame: FrameType | None) -> None:
         self.reload_requests += 1
+
+    def _record_resize(self, number: int, frame: FrameType | None) -> None:
+        self.more_workers += 1 if number == signal.SIGTTIN else -1

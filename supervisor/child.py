@@ -11,8 +11,8 @@ import zmq
 from vmwatch.shared.handover import HandOver, WorkerSettings, encode
 from vmwatch.supervisor.channels import Channels
 
-_HELD_BACK = {signal.SIGINT, signal.SIGTERM}
-"""Blocked from the fork until the worker has handlers: a signal between would end it with a traceback."""
+_HELD_BACK = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+"""Blocked from the fork until the worker has handlers: a signal between would end it, perhaps with a traceback."""
 _SPARE = 8
 """Hand-overs without messages (signs of life, the word to stop) that may be on their way too."""
 

@@ -1,7 +1,6 @@
 """`vmwatch-master`: options, configuration, and the loop between them and the end."""
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -13,10 +12,11 @@ from vmwatch.shared.errors import ConfigurationError
 from vmwatch.shared.exits import Exit
 from vmwatch.shared.handover import WorkerSettings
 from vmwatch.shared.paths import Paths
+from vmwatch.shared.reload import Reload
 from vmwatch.shared.settings import MasterSettings
 from vmwatch.shared.signals import Signals
 from vmwatch.shared.statussocket import StatusSocket
-from vmwatch.supervisor.master import Master
+from vmwatch.supervisor.master import CHANGEABLE, Master
 from vmwatch.supervisor.status import Status
 
 PROGRAM = "vmwatch-master"
@@ -41,16 +41,15 @@ def load_settings(path: Path) -> Loaded[MasterSettings]:
 def serve(options: argparse.Namespace, settings: MasterSettings, paths: Paths) -> int:
     """Run until a signal; raises ConfigurationError if an address cannot be used."""
     signals = Signals()
-    signals.install()
-    for unused in (signal.SIGTTIN, signal.SIGTTOU):
-        signal.signal(unused, signal.SIG_IGN)  # by default they would suspend the process
-    master = Master(settings, paths, signals, worker_settings(options, settings, paths))
+    signals.install(workers=True)
+    config = Path(options.config) if options.config else paths.config
+    master = Master(settings, paths, signals, partial(worker_settings, options, paths))
     try:
         status = Status(master)
         status_socket = StatusSocket(paths.socket, status.describe)
         status_socket.start()
         try:
-            master.run(status.take)
+            master.run(status.take, Reload(config, load_settings, CHANGEABLE).again)
         finally:
             status_socket.close()
     finally:
@@ -58,7 +57,7 @@ def serve(options: argparse.Namespace, settings: MasterSettings, paths: Paths) -
     return Exit.OK
 
 
-def worker_settings(options: argparse.Namespace, settings: MasterSettings, paths: Paths) -> WorkerSettings:
+def worker_settings(options: argparse.Namespace, paths: Paths, settings: MasterSettings) -> WorkerSettings:
     """What all workers need to know; the master adds where its sockets are."""
     return WorkerSettings(
         generation=0,

@@ -27,7 +27,7 @@ from vmwatch.shared.handover import (
 from vmwatch.shared.logs import RateLimit
 from vmwatch.shared.paths import Paths
 from vmwatch.shared.report import encode_entries
-from vmwatch.shared.settings import MasterSettings
+from vmwatch.shared.settings import MOST_WORKERS, MasterSettings
 from vmwatch.shared.signals import Signals
 from vmwatch.supervisor.channels import Channels
 from vmwatch.supervisor.child import Child
@@ -36,7 +36,8 @@ from vmwatch.supervisor.dispatcher import DEATHS_ALLOWED, Dispatcher
 from vmwatch.supervisor.ledger import Entry, Ledger
 from vmwatch.supervisor.pool import Lost, Pool
 from vmwatch.supervisor.publisher import Publisher
-from vmwatch.supervisor.receiver import Authenticator, Receiver
+from vmwatch.supervisor.receiver import Receiver
+from vmwatch.supervisor.rotation import Keys
 
 log = logging.getLogger(__name__)
 
@@ -55,13 +56,36 @@ RESULTS_HWM = 100_000
 PANEL_TROUBLE_LOGGED_EVERY_S = 30.0
 SKEW_WORTH_A_WORD_S = 60.0
 SKEW_LOGGED_EVERY_S = 600.0
+CHANGEABLE = frozenset(
+    (
+        "secret",
+        "secret_previous",
+        "workers",
+        "panel_url",
+        "panel_user",
+        "panel_password",
+        "panel_ca",
+        "panel_timeout",
+        "log_level",
+    )
+)
+"""What SIGHUP changes while running."""
+
+Reread = Callable[[MasterSettings], MasterSettings | None]
+"""What applies after a SIGHUP instead of the present settings; None: nothing changes."""
 
 
 class Master:
     """Everything that one run of vmwatch-master has. `run` serves until a signal ends it."""
 
-    def __init__(self, settings: MasterSettings, paths: Paths, signals: Signals, child: WorkerSettings) -> None:
-        """Binds all sockets; `child`: what workers need to know, without their own sockets and generation.
+    def __init__(
+        self,
+        settings: MasterSettings,
+        paths: Paths,
+        signals: Signals,
+        worker_settings: Callable[[MasterSettings], WorkerSettings],
+    ) -> None:
+        """Binds all sockets; `worker_settings`: what workers need to know, without sockets and generation.
 
         Raises ConfigurationError if an address or a folder cannot be used.
         """
@@ -69,9 +93,11 @@ class Master:
         self.name = os.urandom(8).hex()
         self.counters: Counter[str] = Counter()
         self.turned_at = now
+        self._settings = settings
+        self._worker_settings = worker_settings
         self._signals = signals
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self.authenticator = Authenticator(settings.secret, settings.secret_previous)
+        self.authenticator = Keys(settings.secret, settings.secret_previous)
         self.receiver = Receiver(self._context, settings.listen, self.authenticator)
         self.publisher = Publisher(self._context, settings.ack_endpoint)
         self._channels = Channels(paths.run / f"{paths.program}.ipc")
@@ -79,16 +105,15 @@ class Master:
         self._results.linger = 0
         self._results.rcvhwm = RESULTS_HWM
         # Of this run: a worker of an earlier one, should it still live, must not find it.
-        results = self._channels.endpoint(f"r{self.name[:8]}")
-        self._results.bind(results)
+        self._results_endpoint = self._channels.endpoint(f"r{self.name[:8]}")
+        self._results.bind(self._results_endpoint)
         self.ledger = Ledger(self.name, settings.memory_mb * 1024 * 1024, now)
-        most_in_hand = BATCHES_IN_HAND * settings.batch_max
-        self.dispatcher = Dispatcher(most_in_hand)
+        self._most_in_hand = BATCHES_IN_HAND * settings.batch_max
+        self.dispatcher = Dispatcher(self._most_in_hand)
         self.dead_letters = DeadLetters(paths.dead_letters)
-        child = msgspec.structs.replace(child, results=results, master=self.name)
-        # Two calls may follow each other without a word in between, and a machine may be slow.
-        silence_s = 2 * settings.panel_timeout + 10.0
-        self.pool = Pool(settings.worker_count, silence_s, self._spawner(child, most_in_hand))
+        self.pool = Pool(settings.worker_count, silence_s(settings), self._spawner(settings))
+        self._resized = 0
+        """Of `Signals.more_workers`, what was done."""
         self._presence_with: int | None = None
         """Generation of the worker that reports signs of life now."""
         self._forget_at = now + FORGET_EVERY_S
@@ -98,16 +123,20 @@ class Master:
         """By how many seconds each node's clock is behind this one, the way of a frame included."""
         self._skew_logged = RateLimit(SKEW_LOGGED_EVERY_S)
 
-    def _spawner(self, settings: WorkerSettings, most_in_hand: int) -> Callable[[int, int], Child]:
+    def _spawner(self, settings: MasterSettings) -> Callable[[int, int], Child]:
+        told = msgspec.structs.replace(
+            self._worker_settings(settings), results=self._results_endpoint, master=self.name
+        )
+
         def spawn(slot: int, generation: int) -> Child:
-            own = msgspec.structs.replace(settings, generation=generation)
-            return Child(self._context, self._channels, slot, own, os.getpid(), most_in_hand)
+            own = msgspec.structs.replace(told, generation=generation)
+            return Child(self._context, self._channels, slot, own, os.getpid(), self._most_in_hand)
 
         return spawn
 
     # The loop
 
-    def run(self, each_turn: Callable[[float], object]) -> None:
+    def run(self, each_turn: Callable[[float], object], reread: Reread) -> None:
         """Serve until SIGTERM or SIGINT, then stop in order. `each_turn` is called with the time once a turn."""
         poller = zmq.Poller()
         for watched in (self.receiver.socket, self._results, self._signals.wakeup_fd):
@@ -122,14 +151,38 @@ class Master:
             self._hand_out()
             self._tell_presence(now)
             self._forget(now)
-            self._note_reload()
+            self._change(now, reread)
             each_turn(now)
         self._stop(each_turn)
 
-    def _note_reload(self) -> None:
+    def _change(self, now: float, reread: Reread) -> None:
+        """What signals asked for since the last turn: the file again, a worker more or less."""
         if self._signals.reload_requests:
             self._signals.reload_requests = 0
-            log.warning("SIGHUP: no setting can change while this version runs; a restart reads the file again")
+            new = reread(self._settings)
+            if new is not None:
+                self._apply(now, new)
+        asked = self._signals.more_workers
+        if asked != self._resized:
+            self._resize(self.pool.count + asked - self._resized)
+            self._resized = asked
+
+    def _apply(self, now: float, new: MasterSettings) -> None:
+        old, self._settings = self._settings, new
+        self.authenticator.change(new.secret, new.secret_previous)
+        logging.getLogger().setLevel(new.log_level.upper())
+        self._resize(new.worker_count)
+        if self._worker_settings(new) != self._worker_settings(old):
+            log.info("the workers are replaced, one after the other")
+            self.pool.renew(now, silence_s(new), self._spawner(new))
+
+    def _resize(self, wanted: int) -> None:
+        count = min(max(wanted, 1), MOST_WORKERS)
+        if count != wanted:
+            log.warning("%d workers are not allowed: from 1 to %d are", wanted, MOST_WORKERS)
+        if count != self.pool.count:
+            log.info("%d workers instead of %d", count, self.pool.count)
+            self.pool.resize(count)
 
     def _turn(self, now: float) -> None:
         """What is done in every turn, also while stopping: results, the state of workers, acknowledgements."""
@@ -178,7 +231,8 @@ class Master:
         self.publisher.close()
         self._results.close()
         self._channels.close()
-        self._context.term()
+        # Not `term`: the socket of a worker that the kernel has not ended yet would make it wait for ever.
+        self._context.destroy(linger=0)
 
     # From the nodes
 
@@ -311,3 +365,8 @@ class Master:
             self.authenticator.forget(gone)
             for node in gone:
                 self.skews.pop(node, None)
+
+
+def silence_s(settings: MasterSettings) -> float:
+    """How long a worker may say nothing: two calls may follow each other without a word, and a machine may be slow."""
+    return 2 * settings.panel_timeout + 10.0

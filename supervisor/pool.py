@@ -1,5 +1,6 @@
 """The pool: keeps the worker processes running, notices when one dies or hangs, and replaces it."""
 
+import itertools
 import logging
 import signal
 import time
@@ -8,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vmwatch.shared.backoff import Backoff
-from vmwatch.shared.handover import Doing, HandOver, Ready, Result, Trouble
+from vmwatch.shared.exits import Exit
+from vmwatch.shared.handover import Doing, Farewell, HandOver, Ready, Result, Trouble
 from vmwatch.shared.logs import iso_time
 from vmwatch.supervisor.child import Child
 
@@ -22,20 +24,39 @@ STABLE_S = 60.0
 """A worker that was ready for so long has shown that it works: its back-off begins anew."""
 BOOT_LEAST_S = 30.0
 """So long a boot may take on a machine under load."""
+LAST_WORDS_MOST_S = 2.0
+"""After the end of a worker that ended in order: so long its last results may be on their way."""
+
+_MEANINGS = {
+    1: " (Python could not run it: standard error says why)",
+    Exit.CONFIGURATION: " (it cannot use its configuration: its line in the log says why)",
+    Exit.DEFECT: " (a defect: its traceback is in the log)",
+}
+"""Of a worker's exit codes. 1 is Python's own, as for a module that is missing; a worker has no use for it."""
 
 Spawn = Callable[[int, int], Child]
 """Start an incarnation of the worker (slot, generation). Raises OSError."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Slot:
     """One worker's place. Times are monotonic seconds."""
 
     number: int
     child: Child | None = None
+    edition: int = 0
+    """Of the settings that its worker was started with."""
+    silence_s: float = 0.0
+    replaces: "Slot | None" = None
+    """The place of a worker with older settings, which works on until this one's worker is ready."""
+    leaving: bool = False
+    """Its worker finishes what it holds; then the place is given up."""
     ready_at: float | None = None
     heard_at: float = 0.0
     start_at: float = 0.0
+    ended_at: float | None = None
+    """When its process was first seen to have ended in order, while its last words may still be on their way."""
+    said_farewell: bool = False
     doing: str = "waiting to start"
     calling: list[int] = field(default_factory=list)
     doing_since: float = 0.0
@@ -71,10 +92,53 @@ class Pool:
     def __init__(self, count: int, silence_s: float, spawn: Spawn) -> None:
         self._spawn = spawn
         self._silence_s = silence_s
+        self._edition = 1
         self._slots = [Slot(number) for number in range(1, count + 1)]
         self._by_generation: dict[int, Slot] = {}
         self._generation = 0
         self._stopping = False
+
+    # What is wanted
+
+    @property
+    def count(self) -> int:
+        """How many workers there shall be."""
+        return len(self._members())
+
+    def resize(self, count: int) -> None:
+        """From now on there shall be so many. Who is one too many finishes what it holds, and its results count."""
+        members = self._members()
+        for slot in members[count:]:
+            self._leave(slot)
+        taken = {slot.number for slot in self._slots}
+        free = (number for number in itertools.count(1) if number not in taken)
+        self._slots += [Slot(next(free)) for _ in range(count - len(members))]
+
+    def renew(self, now: float, silence_s: float, spawn: Spawn) -> None:
+        """The settings have changed: all workers are replaced, one after the other.
+
+        Each works on until its successor is ready: if the new settings let none boot, the old workers remain.
+        """
+        self._spawn, self._silence_s = spawn, silence_s
+        self._edition += 1
+        for slot in self._slots:
+            if slot.child is None:  # the change may be what it waits for
+                slot.boot.reset()
+                slot.start_at = now
+
+    def _members(self) -> list[Slot]:
+        members = [slot for slot in self._slots if not slot.leaving and slot.replaces is None]
+        return sorted(members, key=lambda slot: slot.number)
+
+    def _leave(self, slot: Slot) -> None:
+        """Let this worker finish what it holds and end; nobody comes into its place."""
+        for successor in [other for other in self._slots if other.replaces is slot]:
+            self._leave(successor)
+        slot.leaving, slot.replaces = True, None
+        if slot.child is None:
+            self._slots.remove(slot)
+        else:
+            _ask_to_end(slot, slot.child)
 
     # What the workers say
 
@@ -89,10 +153,15 @@ class Pool:
             slot.boot.reset()
             slot.does(now, "waiting", [])
             log.info("worker %d is ready (process %d, generation %d)", slot.number, _pid(slot), result.generation)
+            if slot.replaces is not None:
+                predecessor, slot.replaces = slot.replaces, None
+                self._leave(predecessor)
         elif isinstance(result, Doing):
             slot.does(now, result.what, result.calling)
         elif isinstance(result, Trouble):
             slot.panel_trouble = result if result.text else None
+        elif isinstance(result, Farewell):
+            slot.said_farewell = True
         return True
 
     @property
@@ -101,7 +170,10 @@ class Pool:
         return [
             generation
             for generation, slot in self._by_generation.items()
-            if slot.ready_at is not None and not slot.hung and slot.child is not None and not slot.child.is_congested
+            if slot.ready_at is not None
+            and not (slot.hung or slot.leaving or slot.said_farewell)
+            and slot.child is not None
+            and not slot.child.is_congested
         ]
 
     @property
@@ -128,7 +200,7 @@ class Pool:
     def tend(self, now: float) -> list[Lost]:
         """Reap the dead, kill the hung, start what is due; returns whom we lost."""
         lost = []
-        for slot in self._slots:
+        for slot in list(self._slots):
             if slot.child is None:
                 if not self._stopping and now >= slot.start_at:
                     self._start(now, slot)
@@ -136,17 +208,41 @@ class Pool:
             slot.child.flush()
             code = slot.child.exit_code()
             if code is not None:
-                lost.append(self._bury(now, slot, slot.child, code))
+                if not self._may_still_be_heard(now, slot, code):
+                    lost.append(self._bury(now, slot, slot.child, code))
             elif not slot.hung and now - slot.heard_at > self._patience_s(slot):
                 self._kill_hung(now, slot, slot.child)
+        if not self._stopping:
+            self._replace_next(now)
         return lost
 
+    def _may_still_be_heard(self, now: float, slot: Slot, code: int) -> bool:
+        """It ended in order, and what it said last may not have arrived: it must not be handed out again yet."""
+        if code != 0 or slot.ready_at is None or slot.said_farewell:
+            return False
+        if slot.ended_at is None:
+            slot.ended_at = now
+        return now - slot.ended_at < LAST_WORDS_MOST_S
+
+    def _replace_next(self, now: float) -> None:
+        """A successor for one worker with older settings, when the last successor is ready."""
+        if any(slot.replaces is not None for slot in self._slots):
+            return
+        for slot in self._members():
+            if slot.child is not None and slot.edition != self._edition:
+                successor = Slot(slot.number, replaces=slot, restarts=slot.restarts)
+                self._slots.append(successor)
+                self._start(now, successor)
+                return
+
     def _patience_s(self, slot: Slot) -> float:
-        return self._silence_s if slot.ready_at is not None else max(self._silence_s, BOOT_LEAST_S)
+        return slot.silence_s if slot.ready_at is not None else max(slot.silence_s, BOOT_LEAST_S)
 
     def _start(self, now: float, slot: Slot) -> None:
         self._generation += 1
+        slot.edition, slot.silence_s = self._edition, self._silence_s
         slot.ready_at, slot.heard_at, slot.hung, slot.panel_trouble = None, now, False, None
+        slot.ended_at, slot.said_farewell = None, False
         try:
             slot.child = self._spawn(slot.number, self._generation)
         except OSError as error:
@@ -160,10 +256,14 @@ class Pool:
         child.close()
         slot.child = None
         lost = Lost(child.generation, slot.calling, crashed=code != 0)
+        how = "was killed: it hung" if slot.hung else _ending(code)
+        if slot.leaving:
+            self._slots.remove(slot)
+            log.info("worker %d (process %d) left: it %s", slot.number, child.pid, how)
+            return lost
         if self._stopping:
             slot.does(now, "ended", [])
             return lost
-        how = "was killed: it hung" if slot.hung else _ending(code)
         if slot.ready_at is None:
             self._boot_failed(now, slot, how)
             return lost
@@ -201,10 +301,7 @@ class Pool:
         self._stopping = True
         for slot in self._by_generation.values():
             assert slot.child is not None
-            if slot.ready_at is not None:
-                slot.child.hand_over(HandOver(stop=True))
-            else:
-                slot.child.terminate()
+            _ask_to_end(slot, slot.child)
 
     def kill(self) -> None:
         """End all workers at once."""
@@ -231,8 +328,15 @@ class Pool:
                 "last_trouble": slot.last_trouble,
                 "panel_trouble": slot.panel_trouble.text if slot.panel_trouble else "",
             }
-            for slot in self._slots
+            for slot in sorted(self._slots, key=lambda slot: slot.number)
         ]
+
+
+def _ask_to_end(slot: Slot, child: Child) -> None:
+    if slot.ready_at is not None:
+        child.hand_over(HandOver(stop=True))
+    else:
+        child.terminate()
 
 
 def _state(slot: Slot) -> str:
@@ -240,6 +344,8 @@ def _state(slot: Slot) -> str:
         return "backoff" if slot.last_trouble else "stopped"
     if slot.hung:
         return "killed"
+    if slot.leaving:
+        return "leaving"
     return "booting" if slot.ready_at is None else "ready"
 
 
@@ -249,7 +355,7 @@ def _pid(slot: Slot) -> int:
 
 def _ending(code: int) -> str:
     if code >= 0:
-        return f"ended with exit code {code}"
+        return f"ended with exit code {code}{_MEANINGS.get(code, '')}"
     try:
         return f"was ended by {signal.Signals(-code).name}"
     except ValueError:

@@ -39,6 +39,7 @@ class Status:
             "version": VERSION,
             "master": master.name,
             "uptime_s": round(now - self._started, 3),
+            "workers_wanted": master.pool.count,
             "workers": master.pool.describe(now, master.dispatcher.in_hand),
             "nodes": {
                 name: _node(now, master.ledger, record, master.skews.get(name, 0.0))

@@ -13,9 +13,9 @@ import msgspec
 import zmq
 
 from vmwatch.shared import logs
-from vmwatch.shared.errors import VmwatchError
+from vmwatch.shared.errors import ConfigurationError
 from vmwatch.shared.exits import Exit
-from vmwatch.shared.handover import WorkerSettings
+from vmwatch.shared.handover import Farewell, WorkerSettings, encode
 from vmwatch.shared.signals import Signals
 from vmwatch.workers.batcher import Batcher
 from vmwatch.workers.client import PanelClient
@@ -37,15 +37,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not die_with(options.parent):
         return Exit.OK
     signals = take_signals()
-    settings = read_settings()
-    if settings is None:
-        return Exit.OK
     try:
+        settings = read_settings()
+        if settings is None:
+            return Exit.OK
         logs.set_up(settings.log_file, settings.log_level, settings.log_format)
         work(settings, signals)
-    except VmwatchError as error:
-        log.error("worker %d cannot work: %s", options.slot, error)
-        return Exit.FAILURE
+    except ConfigurationError as error:
+        log.error("worker %d cannot boot: %s", options.slot, error)
+        return Exit.CONFIGURATION
     except Exception:
         # It must not go on with a state that nobody has thought of; the supervisor starts a fresh one.
         log.exception("a defect ends worker %d (generation %d)", options.slot, options.generation)
@@ -69,11 +69,21 @@ def work(settings: WorkerSettings, signals: Signals) -> None:
         worker.run()
         if worker.orphaned:
             linger_ms = 0
+        else:
+            say_farewell(results, settings.generation)
     finally:
         client.close()
         tasks.close(linger=0)
         results.close(linger=linger_ms)
         context.term()
+
+
+def say_farewell(results: zmq.Socket[bytes], generation: int) -> None:
+    """The supervisor waits for it, so that nothing which was said before it comes too late to count."""
+    try:
+        results.send(encode(Farewell(generation)), zmq.NOBLOCK)
+    except zmq.Again:
+        log.debug("no room for the last word: the supervisor gives up waiting for it")
 
 
 def panel_client(settings: WorkerSettings) -> PanelClient:
@@ -88,24 +98,29 @@ def die_with(parent: int) -> bool:
 
 
 def take_signals() -> Signals:
-    """SIGTERM ends us after the present call. SIGINT, which a terminal sends to all, is for the supervisor alone."""
+    """SIGTERM ends us after the present call. SIGINT, which a terminal sends to all, is for the supervisor alone, and
+    so is SIGHUP: it replaces us when there is something new to read."""
     signals = Signals()
     signals.install()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # The supervisor process started us with both blocked, until there was somebody to take them.
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+    # The supervisor process started us with these blocked, until there was somebody to take them.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     return signals
 
 
 def read_settings() -> WorkerSettings | None:
-    """The line on our standard input; None if it ended first."""
+    """The line on our standard input; None if it ended first. Raises ConfigurationError if it is not understood."""
     line = b""
     while not line.endswith(b"\n"):
         chunk = os.read(_STANDARD_INPUT, 65536)
         if not chunk:
             return None
         line += chunk
-    return msgspec.json.decode(line, type=WorkerSettings)
+    try:
+        return msgspec.json.decode(line, type=WorkerSettings)
+    except msgspec.MsgspecError as error:
+        # It may hold secrets: what is wrong with it is said, not what it says.
+        raise ConfigurationError(f"what the supervisor process tells is not understood: {error}") from None
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
