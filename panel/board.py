@@ -98,6 +98,7 @@ class Board:
         self._oldest_stamp = 0
         self._last_event = 0
         self._counts: Counter[str] = Counter()
+        self._hosted: Counter[str] = Counter()
         self.run = ""
         """This run of the panel; a page that was drawn by another one may have missed something in between."""
         self.on_change: Callable[[Change], None] = lambda change: None
@@ -112,6 +113,11 @@ class Board:
         """VMs by state."""
         with self._lock:
             return {state: number for state, number in self._counts.items() if number}
+
+    def hosted(self, node: str) -> int:
+        """How many VMs are on this node."""
+        with self._lock:
+            return self._hosted[node]
 
     def vms(self) -> list[VmRow]:
         with self._lock:
@@ -192,8 +198,10 @@ class Board:
     def _count(self, before: VmRow | None, after: VmRow | None) -> None:
         if before is not None:
             self._counts[before.state.value] -= 1
+            self._hosted[before.node] -= 1
         if after is not None:
             self._counts[after.state.value] += 1
+            self._hosted[after.node] += 1
 
     def _update_node(self, change: Change, host: Host, node: Node, monotonic: float, lag: float | None) -> None:
         before = self._nodes.get(host.name)

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from vmwatch.panel.board import Board, Change, NodeRow, VmRow
 from vmwatch.panel.events import Numbered, row_of
 from vmwatch.panel.labels import time_label
+from vmwatch.shared.clock import Clock, SystemClock
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +68,9 @@ class Mailbox:
 class Live:
     """All clients. `close` ends them, because a server that stops waits for its connections."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: Board, clock: Clock | None = None) -> None:
         self.board = board
+        self._clock = clock or SystemClock()
         self.closing = asyncio.Event()
         self.dropped = 0
         self._boxes: set[Mailbox] = set()
@@ -102,6 +104,24 @@ class Live:
 
     def leave(self, box: Mailbox) -> None:
         self._boxes.discard(box)
+
+    def node_fields(self, row: NodeRow) -> dict[str, Any]:
+        """A node for a page's script.
+
+        `ago` and `quiet` are seconds since its last sign of life, by the panel's wall clock and as its silence is
+        counted: durations, because a browser's clock may be anything.
+        """
+        return {
+            "name": row.name,
+            "hidden": row.hidden,
+            "seen": time_label(row.seen),
+            "ago": round(max(0.0, self._clock.wall() - row.seen), 3),
+            "quiet": round(max(0.0, self._clock.monotonic() - row.heard), 3),
+            "interval": row.interval,
+            "lag": lag_label(row),
+            "version": row.agent,
+            "vms": self.board.hosted(row.name),
+        }
 
     def _publish(self, change: Change) -> None:
         for box in self._boxes:
@@ -183,7 +203,7 @@ class Stream(Response):
         body = {
             "vms": [vm_fields(row) for row in change.vms],
             "gone": change.gone,
-            "nodes": [node_fields(row) for row in change.nodes],
+            "nodes": [self._live.node_fields(row) for row in change.nodes],
             "events": [row_of(*event) for event in events],
             "counts": self._live.board.counts(),
         }
@@ -197,12 +217,6 @@ def vm_fields(row: VmRow) -> dict[str, str]:
     """A VM for a page's script."""
     since = time_label(row.since)
     return {"uuid": row.uuid, "name": row.name, "node": row.node, "state": row.state.value, "since": since}
-
-
-def node_fields(row: NodeRow) -> dict[str, Any]:
-    """A node for a page's script."""
-    seen = time_label(row.seen)
-    return {"name": row.name, "hidden": row.hidden, "seen": seen, "lag": lag_label(row), "version": row.agent}
 
 
 def lag_label(row: NodeRow) -> str:

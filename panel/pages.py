@@ -1,6 +1,5 @@
 """The web pages: what a call without `out` gets."""
 
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlencode
@@ -10,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.templating import Jinja2Templates
 
+from vmwatch.panel.accounts import Account
 from vmwatch.panel.api.vm import select as select_vms
 from vmwatch.panel.api.vmhostnode import row_of as node_row_of
 from vmwatch.panel.convention import ApiError, Kind, Listing, Out, Params, SignedIn, TransportError
@@ -57,7 +57,7 @@ class Pages:
                 return RedirectResponse(f"{API}?func=vm", 303)
             return await self._function(request, values)
         except Exception as error:
-            return self._failure(request, error, func)
+            return await self._failure(request, error, func)
 
     async def live(self, request: Request) -> Response:
         """The stream of changes for a page that was drawn when the event `after` was the newest."""
@@ -89,6 +89,13 @@ class Pages:
         if caller.account.role not in VIEWERS:
             raise ApiError(Kind.ACCESS, "func", f"an account of the role {caller.account.role} has no pages")
         return caller
+
+    async def _account(self, request: Request) -> Account | None:
+        """Whose pages an error's page leads back to."""
+        try:
+            return (await self._viewer(request, {})).account
+        except (ApiError, TransportError):
+            return None
 
     async def _page(self, request: Request, values: Mapping[str, str]) -> Response:
         func = values["func"]
@@ -131,11 +138,8 @@ class Pages:
         }
 
     async def _nodes(self, params: Params) -> dict[str, object]:
-        now = self._panel.clock.monotonic()
-        vms = Counter(row.node for row in self._panel.board.vms())
-        rows = self._panel.board.nodes()
-        more = [{"interval": f"{row.interval:g}", "vms": vms[row.name]} for row in rows]
-        return {"rows": [node_row_of(row, now) | extra for row, extra in zip(rows, more, strict=True)]}
+        now, fields = self._panel.clock.monotonic(), self._panel.live.node_fields
+        return {"rows": [node_row_of(row, now) | fields(row) for row in self._panel.board.nodes()]}
 
     async def _sign_in(self, request: Request, values: Mapping[str, str]) -> Response:
         """A wrong password shows the form again, with what is wrong."""
@@ -167,12 +171,15 @@ class Pages:
         context = {"title": call.func, "func": call.func, "account": account, "rows": rows, "doc": answer.doc()}
         return self._draw(request, "answer.html", context)
 
-    def _failure(self, request: Request, error: Exception, func: str) -> Response:
-        if isinstance(error, ApiError) and error.kind is Kind.AUTH and request.method == "GET":
+    async def _failure(self, request: Request, error: Exception, func: str) -> Response:
+        is_auth = isinstance(error, ApiError) and error.kind is Kind.AUTH
+        if is_auth and request.method == "GET":
             query = request.url.query or "func=vm"
             return RedirectResponse(f"{API}?{urlencode({'func': 'logon', 'next': query})}", 303)
         status, doc, headers = self._dispatcher.describe(error)
-        context = {"title": "Error", "func": func, "account": None, "error": doc["error"]["msg"]["$"]}
+        # A proof of identity that was wrong is not tried a second time: it would count as one more guess.
+        account = await self._account(request) if isinstance(error, ApiError) and not is_auth else None
+        context = {"title": "Error", "func": func, "account": account, "error": doc["error"]["msg"]["$"]}
         return self._draw(request, "answer.html", context, status, headers)
 
     def _draw(

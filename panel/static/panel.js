@@ -10,6 +10,8 @@
   const body = document.querySelector("#rows tbody");
   const whole = document.body.dataset.whole === "yes";
   const rows = new Map();
+  const signs = new Map(); // by node, in this browser's time: when its last sign of life was, since when it is quiet
+  let connected = false;
 
   const pad = (number) => String(number).padStart(2, "0");
 
@@ -18,19 +20,19 @@
     return `${day} ${pad(date.getHours())}:${pad(date.getMinutes())}:${pad(date.getSeconds())}`;
   }
 
-  function ago(date) {
-    const seconds = Math.max(0, Math.round((Date.now() - date) / 1000));
+  function ago(milliseconds) {
+    const seconds = Math.max(0, Math.round(milliseconds / 1000));
     if (seconds < 60) return `${seconds} s ago`;
     if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;
     if (seconds < 172800) return `${Math.floor(seconds / 3600)} h ago`;
-    return absolute(date);
+    return "";
   }
 
   function showTime(element) {
     const date = new Date(element.dateTime);
     if (isNaN(date)) return;
     element.title = element.dateTime;
-    element.textContent = element.closest(".seen") ? ago(date) : absolute(date);
+    element.textContent = absolute(date);
   }
 
   function make(tag, className, text) {
@@ -147,15 +149,27 @@
     if (!row || node.hidden) return location.reload(); // a node more or less is rare
     row.querySelector(".seen").replaceChildren(moment(node.seen));
     row.querySelector(".lag").textContent = node.lag ? `${node.lag} s` : "–";
+    row.querySelector(".vms").textContent = node.vms;
     row.querySelector(".version").textContent = node.version || "–";
+    row.dataset.interval = node.interval;
     row.querySelectorAll("time").forEach(showTime);
-    showSilence(row);
+    sign(row, node.quiet, node.ago);
+    showSign(row);
   }
 
-  function showSilence(row) {
-    const seen = row.querySelector(".seen time");
-    if (!seen) return;
-    const silent = Date.now() - new Date(seen.dateTime) > 3000 * Number(row.dataset.interval);
+  // The panel says how long ago, in seconds: its clock and this browser's may differ by hours.
+  function sign(row, quiet, ago) {
+    signs.set(row.dataset.key, { heard: Date.now() - 1000 * quiet, seen: Date.now() - 1000 * ago });
+  }
+
+  function showSign(row) {
+    const time = row.querySelector(".seen time");
+    if (!time || !connected) return; // what this page does not hear says nothing about a node
+    const { heard, seen } = signs.get(row.dataset.key);
+    const text = ago(Date.now() - seen);
+    if (text) time.textContent = text;
+    else showTime(time);
+    const silent = Date.now() - heard > 3000 * Number(row.dataset.interval);
     row.querySelector(".status").replaceChildren(state(silent ? "silent" : "active"));
   }
 
@@ -193,6 +207,7 @@
     shine("", "connecting");
     source.onopen = () => shine("on", "live");
     source.onmessage = (message) => {
+      connected = true; // the first one brings what was missed
       if (message.lastEventId) document.body.dataset.after = message.lastEventId;
       apply(JSON.parse(message.data));
     };
@@ -202,6 +217,7 @@
       setTimeout(() => location.reload(), 500 + Math.random() * 2500);
     });
     source.onerror = () => {
+      connected = false;
       shine("off", "not connected");
       if (source.readyState === EventSource.CLOSED) setTimeout(again, RETRY_MS * (1 + Math.random()));
     };
@@ -217,14 +233,29 @@
     connect();
   }
 
+  // Times are shown as this browser has them, so they are also typed like that; the panel is asked with the offset.
+  function translateTimes(form) {
+    const typed = [...form.querySelectorAll("input[type=datetime-local]")];
+    for (const input of typed) {
+      const date = new Date(query.get(input.name) || NaN);
+      if (!isNaN(date)) input.value = absolute(date).replace(" ", "T");
+    }
+    form.addEventListener("formdata", ({ formData }) => {
+      for (const { name, value } of typed) {
+        const date = new Date(value || NaN);
+        if (!isNaN(date)) formData.set(name, date.toISOString());
+      }
+      for (const [name, value] of [...formData]) if (!value) formData.delete(name);
+    });
+  }
+
   document.querySelectorAll("time").forEach(showTime);
+  document.querySelectorAll("form.filters").forEach(translateTimes);
   if (!page) return;
   for (const row of body.rows) rows.set(row.dataset.key, row);
-  connect();
   if (page === "vmhostnode") {
-    setInterval(() => {
-      body.querySelectorAll("time").forEach(showTime);
-      for (const row of body.rows) showSilence(row);
-    }, 1000);
+    for (const row of body.rows) sign(row, Number(row.dataset.quiet), Number(row.dataset.ago));
+    setInterval(() => [...body.rows].forEach(showSign), 1000);
   }
+  connect();
 })();

@@ -178,6 +178,70 @@ def test_nodes_show_their_last_sign_of_life_and_a_new_one_appears(page: Page, pa
     expect(page.locator("#rows tbody tr", has_text="kvm-02")).to_be_visible()
 
 
+def test_nodes_are_judged_by_the_panels_clock_and_their_vms_counted_live(page: Page, panel: Panel) -> None:
+    page.add_init_script("const real = Date.now; Date.now = () => real() + 7200000")  # a browser two hours ahead
+    settle(panel, entry(inventory(1, 0, web="running", db="running")))
+    sign_in(page, panel, "func=vmhostnode")
+    is_live(page)
+    row = page.locator("#rows tbody tr", has_text="kvm-01")
+    expect(row.locator(".seen")).to_contain_text("s ago")
+    expect(row.locator(".state")).to_have_text("active")
+    expect(row.locator(".vms")).to_have_text("2")
+    settle(panel, entry(event(2, "mail")))
+    expect(row.locator(".vms")).to_have_text("3")
+    settle(panel, entry(inventory(3, 2, web="running")))
+    expect(row.locator(".vms")).to_have_text("1")
+    expect(row.locator(".state")).to_have_text("active")
+
+
+def test_a_silent_node_is_shown_and_a_lost_connection_makes_none_silent(page: Page, panel: Panel) -> None:
+    page.clock.install()
+    settle(panel, entry(event(1, "web")))
+    sign_in(page, panel, "func=vmhostnode")
+    is_live(page)
+    row = page.locator("#rows tbody tr", has_text="kvm-01")
+    expect(row.locator(".seen")).to_contain_text("s ago")
+    page.clock.fast_forward("05:00")
+    expect(row.locator(".state")).to_have_text("silent")
+    settle(panel, entry(event(2, "web", "stopped", "destroyed")))
+    expect(row.locator(".state")).to_have_text("active")
+    panel.kill()
+    expect(page.locator("#live.off")).to_be_visible()
+    page.clock.fast_forward("05:00")
+    expect(row.locator(".state")).to_have_text("active")
+
+
+def test_times_are_typed_as_they_are_shown(browser: Browser, panel: Panel) -> None:
+    context = browser.new_context(timezone_id="Asia/Tokyo")
+    page = context.new_page()
+    page.set_default_timeout(LIMIT_MS)
+    settle(panel, entry(event(1, "web")))
+    sign_in(page, panel, "func=eventlog")
+    is_live(page)
+    shown = page.locator("#rows tbody td.time time").inner_text()
+    minute = shown[:16].replace(" ", "T")
+    page.get_by_label("Since").fill(minute)
+    page.get_by_role("button", name="Search").click()
+    page.wait_for_url("**since=**")
+    expect(page.locator("#rows tbody td.time time")).to_have_text(shown)
+    expect(page.get_by_label("Since")).to_have_value(minute)
+    assert "name=" not in page.url
+    page.get_by_label("Since").fill("")
+    page.get_by_label("Until").fill(minute.replace(minute[:4], str(int(minute[:4]) - 1), 1))
+    page.get_by_role("button", name="Search").click()
+    expect(page.get_by_text("No event fits the filter.")).to_be_visible()
+    context.close()
+
+
+def test_the_page_of_an_error_leads_back(page: Page, panel: Panel) -> None:
+    sign_in(page, panel)
+    is_live(page)
+    page.goto(f"{panel.url}?func=vm&vmstatus=nothing")
+    expect(page.get_by_role("alert")).to_contain_text("vmstatus: one of")
+    page.get_by_role("link", name="Events").click()
+    expect(page.get_by_role("heading", name="Events")).to_be_visible()
+
+
 def test_a_page_comes_back_to_life_after_the_panel_was_killed(page: Page, panel: Panel) -> None:
     settle(panel, entry(event(1, "web")))
     sign_in(page, panel)
