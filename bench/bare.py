@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import msgspec
 import requests
@@ -24,6 +26,8 @@ from vmwatch.shared.messages import decode_head
 from vmwatch.shared.report import Report, ReportEntry, decode_report
 
 DATABASE = "VMWATCH_BENCH_DATABASE"
+SIZES = (100, 500)
+"""Batches of these sizes are measured."""
 
 
 def app() -> Starlette:
@@ -50,39 +54,57 @@ def app() -> Starlette:
     return Starlette(routes=[Route("/", take, methods=["POST"])])
 
 
-def measure(folder: Path, batch: int, seconds: float) -> float:
-    """Messages per second of the bare server with batches of `batch`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    port = free_port()
-    command = [sys.executable, "-m", "uvicorn", "--factory", "bench.bare:app", "--port", str(port)]
-    environment = {**os.environ, DATABASE: str(folder / "bare.db")}
-    server = subprocess.Popen([*command, "--log-level", "warning"], env=environment)
-    try:
-        url = f"http://127.0.0.1:{port}/"
-        with requests.Session() as session:
-            session.trust_env = False
-            wait_until(lambda: _answers(session, url), "the bare server to answer")
-            return _post(session, url, batch, seconds)
-    finally:
-        server.terminate()
-        server.wait(30)
+class BareLimit:
+    """The server and its one client. It stays idle between rounds, so that these can take turns with others'."""
 
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._port = free_port()
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._seq = 1
 
-def _answers(session: requests.Session, url: str) -> bool:
-    try:
-        return session.get(url, timeout=5).status_code == 405
-    except requests.ConnectionError:
-        return False
+    def __enter__(self) -> Self:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "uvicorn", "--factory", "bench.bare:app", "--port", str(self._port)]
+        environment = {**os.environ, DATABASE: str(self._folder / "bare.db")}
+        self._server = subprocess.Popen([*command, "--log-level", "warning"], env=environment)
+        try:
+            wait_until(self._answers, "the bare server to answer")
+        except BaseException:
+            self._close()
+            raise
+        return self
 
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
 
-def _post(session: requests.Session, url: str, batch: int, seconds: float) -> float:
-    seq, sent = 1, 0
-    started = time.perf_counter()
-    while (elapsed := time.perf_counter() - started) < seconds:
-        messages = [msgspec.Raw(event_json(seq + offset)) for offset in range(batch)]
-        body = msgspec.json.encode(Report("bench", [ReportEntry(node="bench", epoch=1, base=1, messages=messages)]))
-        answer = session.post(url, data=body, headers={"Content-Type": "application/json"}, timeout=60)
-        answer.raise_for_status()
-        seq += batch
-        sent += batch
-    return sent / elapsed
+    def round(self, batch: int, seconds: float) -> float:
+        """Messages per second with batches of `batch`."""
+        sent = 0
+        started = time.perf_counter()
+        while (elapsed := time.perf_counter() - started) < seconds:
+            messages = [msgspec.Raw(event_json(self._seq + offset)) for offset in range(batch)]
+            body = msgspec.json.encode(Report("bench", [ReportEntry(node="bench", epoch=1, base=1, messages=messages)]))
+            answer = self._session.post(self._url, data=body, headers={"Content-Type": "application/json"}, timeout=60)
+            answer.raise_for_status()
+            self._seq += batch
+            sent += batch
+        return sent / elapsed
+
+    @property
+    def _url(self) -> str:
+        return f"http://127.0.0.1:{self._port}/"
+
+    def _answers(self) -> bool:
+        try:
+            return self._session.get(self._url, timeout=5).status_code == 405
+        except requests.ConnectionError:
+            return False
+
+    def _close(self) -> None:
+        self._session.close()
+        self._server.terminate()
+        self._server.wait(30)
