@@ -10,13 +10,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from vmwatch.cli import ports
 from vmwatch.cli.client import PanelClient, PanelError
 from vmwatch.cli.demo_domains import VMS
 from vmwatch.cli.demo_folder import LOOPBACK, Access, DemoError, DemoFolder, new_access
 from vmwatch.cli.demo_libvirt import OwnLibvirt, VisitorsLibvirt
 from vmwatch.cli.demo_supervisord import Program, Supervisord, programs_path
 from vmwatch.cli.follow import EventTail
+from vmwatch.cli.ports import Ports
 from vmwatch.cli.table import event_line, plain
 from vmwatch.shared.exits import Exit
 from vmwatch.shared.messages import DEFAULT_PORT
@@ -64,7 +64,10 @@ class Demo:
         """Start everything, tell the visitor, print events; ends with Stopped, or DemoError if a part fails."""
         self._say(f"vmwatch demo: everything is below {self._folder.path}")
         programs = self._libvirt.programs()
-        access = self._choose_access()
+        with Ports() as ports:
+            self._run(programs, self._choose_access(ports))
+
+    def _run(self, programs: list[Program], access: Access) -> None:
         self._folder.write_services(access, self._libvirt.node_id, self._libvirt.uri)
         services = Supervisord(self._folder, programs)
         try:
@@ -82,7 +85,7 @@ class Demo:
         finally:
             self._end(services)
 
-    def _choose_access(self) -> Access:
+    def _choose_access(self, ports: Ports) -> Access:
         panel, master = ports.choose(LOOPBACK, PANEL_PORT), ports.choose(LOOPBACK, DEFAULT_PORT, 2)
         if panel != PANEL_PORT:
             self._say(f"Port {PANEL_PORT} is taken: the panel uses {panel}.")
@@ -167,11 +170,11 @@ class Demo:
     def _introduce_visitors(self) -> None:
         libvirt, uri = self._node_libvirt(), self._libvirt.uri
         if libvirt.get("connected"):
-            self._say(f"It watches the VMs of {uri}, read-only: it changes nothing there.")
+            self._say(f"It watches the VMs of {uri}, read-only: it changes nothing there.\n")
             return
         self._say(f"It will watch the VMs of {uri}, read-only. Nobody answers there yet:")
         self._say(f"  {plain(str(libvirt.get('last_error', '')))}")
-        self._say("The node waits for it, and tries again by itself.")
+        self._say("The node waits for it, and tries again by itself.\n")
 
     def _show_events(self, services: Supervisord, client: PanelClient) -> None:
         newest = client.newest_events(1)

@@ -30,12 +30,12 @@ EVENT_COLUMNS = ("id", "time", "received", "node", "name", "event", "detail", "s
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
-Url = Annotated[str, typer.Option("--url", envvar="VMWATCH_URL", help="The panel's API.")]
-User = Annotated[str, typer.Option("--user", envvar="VMWATCH_USER", help="The account to call it as.")]
+Url = Annotated[str, typer.Option("--url", metavar="URL", envvar="VMWATCH_URL", help="The panel's API.")]
+User = Annotated[str, typer.Option("--user", metavar="NAME", envvar="VMWATCH_USER", help="The account to call it as.")]
 Authority = Annotated[
     str, typer.Option("--ca", metavar="FILE", help="PEM file of the authority that signed the panel's certificate.")
 ]
-Node = Annotated[str, typer.Option("--node", help="Only what is on this node.")]
+Node = Annotated[str, typer.Option("--node", metavar="NAME", help="Only what is on this node.")]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,11 +75,17 @@ def demo(
         str, typer.Option(metavar="URI", help="Watch these VMs, read-only, such as qemu:///system (default: its own).")
     ] = "",
     folder: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where everything is to be; it is kept (default: in /tmp).")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Where everything is to be; it is kept (default: a new one in /tmp, removed)."
+        ),
     ] = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the folder in /tmp too.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the one in /tmp too.")] = False,
 ) -> None:
-    """Try vmwatch: a panel, a master and a node on this machine, until Ctrl-C."""
+    """Try vmwatch on this machine, until Ctrl-C.
+
+    A panel, a master, a node and some VMs of a private libvirtd, all below one folder.
+    """
     from vmwatch.cli.demo import run  # the other commands need neither libvirt nor supervisord
 
     raise typer.Exit(run(libvirt_uri, folder, keep, console()))
@@ -91,7 +97,9 @@ def vms(
     user: User = "admin",
     ca: Authority = "",
     node: Node = "",
-    state: Annotated[str, typer.Option("--state", help="Only those in this state, such as running.")] = "",
+    state: Annotated[
+        str, typer.Option("--state", metavar="STATE", help="Only those in this state, such as running.")
+    ] = "",
 ) -> None:
     """List the VMs and their states."""
     client = connect(url, user, ca)
@@ -106,8 +114,10 @@ def events(
     user: User = "admin",
     ca: Authority = "",
     node: Node = "",
-    name: Annotated[str, typer.Option("--name", help="Only those of the VM with this name.")] = "",
-    count: Annotated[int, typer.Option("--count", min=1, max=MOST_ROWS, help="How many of the newest.")] = 20,
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Only those of the VM with this name.")] = "",
+    count: Annotated[
+        int, typer.Option("--count", metavar="NUMBER", min=1, max=MOST_ROWS, help="How many of the newest.")
+    ] = 20,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new ones until Ctrl-C.")] = False,
 ) -> None:
     """List the newest events, oldest first."""
