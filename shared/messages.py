@@ -6,6 +6,7 @@ that is not understood never spoils its neighbours.
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -21,8 +22,17 @@ MAX_BATCH_BYTES = 4 * 1024 * 1024
 """Most bytes of messages in one frame together (a single message may be larger), and of one call of the panel."""
 MAX_FRAME_BYTES = 8 * 1024 * 1024
 """libzmq drops what is larger (ZMQ_MAXMSGSIZE), so a node must never send it."""
+MAX_STATUS_BYTES = 64 * 1024
+"""A heartbeat's status is a page of figures; the master keeps one of each node, and reports many together."""
+MAX_DEPTH = 32
+"""Of nested JSON in a message or a status. Decoders give up at some depth, and not all at the same one: what one
+program still takes must not spoil, further on, the report in which it stands together with others."""
 DEFAULT_PORT = 1515
 NODE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_NO_MARKS = bytes(set(range(256)) - set(b'[]{}"'))
+_STEPS = [(byte in b"[{") - (byte in b"]}") for byte in range(256)]
+_DENSE_FROM_BYTES = 4096
 
 Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 """A number that every JSON implementation holds exactly."""
@@ -186,7 +196,38 @@ def strict_decode(decoder: msgspec.json.Decoder[_T], text: bytes | Raw, reason: 
 
 def decode_envelope(body: bytes) -> Envelope:
     """The envelope of a node's frame; raises MessageError (`envelope`)."""
-    return strict_decode(_envelope, body, "envelope")
+    envelope = strict_decode(_envelope, body, "envelope")
+    status = bytes(envelope.status)
+    if len(status) > MAX_STATUS_BYTES or not is_plain(status):
+        allowed = f"{MAX_STATUS_BYTES} bytes of UTF-8, nested {MAX_DEPTH} deep, are allowed"
+        raise MessageError("envelope", f"{allowed} - at `$.status`")
+    return envelope
+
+
+def is_plain(text: bytes) -> bool:
+    """Whether JSON that was decoded raw is UTF-8 and nested no deeper than MAX_DEPTH: then it spoils no report.
+
+    What is longer than a few KiB and has a bracket in each 8 bytes is none of ours and not worth the time: no.
+    """
+    if not text.isascii() and not _is_utf8(text):
+        return False
+    count = len(text.translate(None, _NO_BRACKETS))
+    if count <= MAX_DEPTH:
+        return True
+    if len(text) > _DENSE_FROM_BYTES and 8 * count > len(text):
+        return False
+    # Without escapes every quotation mark begins or ends a string, and a pair side by side changes nothing.
+    marks = text.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _NO_MARKS).replace(b'""', b"")
+    brackets = b"".join(marks.split(b'"')[::2])
+    return max(accumulate(map(_STEPS.__getitem__, brackets)), default=0) <= MAX_DEPTH
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def decode_head(message: Raw) -> Head:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from msgspec import Raw
 
 from vmwatch.shared.errors import MessageError
-from vmwatch.shared.messages import Acknowledgement, Envelope, Head, decode_head
+from vmwatch.shared.messages import Acknowledgement, Envelope, Head, decode_head, is_plain, place_payload
 from vmwatch.shared.report import ReportEntry, Verdict
 
 BEACON_S = 1.0
@@ -21,11 +21,21 @@ PRESENCE_S = 5.0
 """The panel hears of the master, and of the nodes' signs of life, at least so often."""
 LIFE_INTERVALS = 3
 """A sign of life names an acknowledgement younger than so many of the node's intervals."""
+EPOCHS_MOST = 64
+"""Of one node at a time; an agent that dies at each start makes one each. More are the work of a stolen key."""
+EPOCH_IDLE_S = 60.0
+"""An epoch that nothing was heard of for so long gives way to a new one, if it has nothing in flight."""
+LEAST_CHARGE = 160
+"""Bytes. A message counts at least so much against the credit, as the shortest event does: each has its cost here,
+and a million of a few bytes would take many times the memory that was meant."""
+_UNREADABLE = b'{"type":"unreadable"}'
+"""Put in the place of a message that would spoil a report (`is_plain`): the panel refuses it by name."""
 
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """One accepted message, in flight until it is settled. `lane`: what must stay in order; `size` in bytes."""
+    """One accepted message, in flight until it is settled. `lane`: what must stay in order; `size`: what it counts
+    against the credit, bytes."""
 
     id: int
     stream: "Stream"
@@ -69,7 +79,12 @@ class NodeRecord:
     unsettled_bytes: int = 0
     newest_epoch: int = 0
     want_inventory: str = ""
+    """A token of the panel."""
+    want_own: str = ""
+    """A token of this master."""
     settled_token: str = ""
+    epochs: set[int] = field(default_factory=set)
+    """Epochs that there is a stream of."""
     owed: set[int] = field(default_factory=set)
     """Epochs whose mark moved since the last acknowledgement."""
     beacon_at: float = 0.0
@@ -89,6 +104,7 @@ class Ledger:
         self._started = now
         self._stamp = 0
         self._next_id = 1
+        self._tokens = 0
         self._presence_at = now
         self._presence_told: set[str] | None = None
         self._came_to_life = False
@@ -100,6 +116,9 @@ class Ledger:
         """Take an authenticated frame; returns what was accepted, to be dispatched in this order."""
         record = self._note(now, node, envelope)
         stream = self._stream(now, record, envelope)
+        if stream is None:
+            self.counters["too_many_epochs"] += 1
+            return []
         accepted = []
         for raw in envelope.messages:
             try:
@@ -143,12 +162,16 @@ class Ledger:
         """A sign of life came within the node's last intervals."""
         return record.life_at is not None and now - record.life_at < LIFE_INTERVALS * record.interval
 
-    def _stream(self, now: float, record: NodeRecord, envelope: Envelope) -> Stream:
+    def _stream(self, now: float, record: NodeRecord, envelope: Envelope) -> Stream | None:
+        """The epoch's stream; None if it is one too many."""
         key = (record.name, envelope.epoch)
         settled = max(0, envelope.base - 1)
         stream = self.streams.get(key)
         if stream is None:
+            if len(record.epochs) >= EPOCHS_MOST and not self._give_way(now, record):
+                return None
             stream = self.streams[key] = Stream(record.name, envelope.epoch, envelope.base, settled, settled)
+            record.epochs.add(envelope.epoch)
             record.owed.add(envelope.epoch)
         stream.used_at = now
         if envelope.base > stream.base:
@@ -156,6 +179,19 @@ class Ledger:
             stream.received = max(stream.received, settled)
             self._advance(record, stream)
         return stream
+
+    def _give_way(self, now: float, record: NodeRecord) -> bool:
+        """Drop the node's epoch that was not heard of for longest; False if all of them are in use."""
+        streams = [self.streams[record.name, epoch] for epoch in record.epochs]
+        idle = [stream for stream in streams if not stream.window and now - stream.used_at > EPOCH_IDLE_S]
+        if not idle:
+            return False
+        self._drop(min(idle, key=lambda stream: stream.used_at))
+        return True
+
+    def _drop(self, stream: Stream) -> None:
+        del self.streams[stream.node, stream.epoch]
+        self.nodes[stream.node].epochs.discard(stream.epoch)
 
     def _accept(self, record: NodeRecord, stream: Stream, head: Head, raw: bytes) -> Entry | None:
         if head.seq <= stream.received:
@@ -166,11 +202,15 @@ class Ledger:
         if head.prev > stream.received:
             self.counters["out_of_order"] += 1
             return None
-        if record.unsettled_bytes and record.unsettled_bytes + len(raw) > self.credit():
+        if not is_plain(raw):
+            self.counters["unreadable"] += 1
+            raw = place_payload(_UNREADABLE, head.seq, head.prev)
+        size = max(len(raw), LEAST_CHARGE)
+        if record.unsettled_bytes and record.unsettled_bytes + size > self.credit():
             self.counters["over_credit"] += 1
             return None
         lane = f"vm {head.vm.uuid}" if head.vm is not None else f"node {record.name}"
-        entry = Entry(self._next_id, stream, head.seq, lane, len(raw), raw, head.token)
+        entry = Entry(self._next_id, stream, head.seq, lane, size, raw, head.token)
         self._next_id += 1
         self.entries[entry.id] = entry
         stream.window.append(entry)
@@ -195,8 +235,16 @@ class Ledger:
             record.settled_token = entry.token
             if record.want_inventory == entry.token:
                 record.want_inventory = ""
+            if record.want_own == entry.token:
+                record.want_own = ""
         self.counters["settled"] += 1
         self._advance(record, entry.stream)
+
+    def refuse(self, entry: Entry) -> None:
+        """It lies in the dead letters: settled, but the panel's picture lacks what it says, so its node shall list."""
+        self.settle(entry)
+        self._tokens += 1
+        self.nodes[entry.stream.node].want_own = f"{self.master}-{self._tokens}"
 
     def _advance(self, record: NodeRecord, stream: Stream) -> None:
         completed = max(stream.completed, stream.base - 1)
@@ -293,7 +341,7 @@ class Ledger:
             credit=self.credit(),
             seen=record.sent,
             newest_epoch=record.newest_epoch,
-            want_inventory=record.want_inventory,
+            want_inventory=record.want_inventory or record.want_own,
         )
 
     def credit(self) -> int:
@@ -302,9 +350,9 @@ class Ledger:
 
     def forget(self, now: float) -> list[str]:
         """Drop nodes and streams that nothing was heard of for long and that have nothing in flight."""
-        for key, stream in list(self.streams.items()):
+        for stream in list(self.streams.values()):
             if not stream.window and now - stream.used_at > FORGET_S:
-                del self.streams[key]
+                self._drop(stream)
         gone = [
             name
             for name, record in self.nodes.items()

@@ -10,16 +10,22 @@ from hypothesis import strategies as st
 
 from vmwatch.shared.errors import MessageError
 from vmwatch.shared.messages import (
+    MAX_DEPTH,
     MAX_MESSAGES,
+    MAX_STATUS_BYTES,
     Envelope,
     Event,
     Heard,
+    Inventory,
+    ListedDomain,
     Vm,
     decode_acknowledgement,
     decode_envelope,
     decode_head,
     decode_message,
+    encode,
     encode_payload,
+    is_plain,
     join_envelope,
     place_payload,
 )
@@ -156,3 +162,44 @@ def test_a_frame_carries_its_messages_and_leaves_out_what_is_not_set(count: int)
 def test_a_heartbeat_carries_the_status_as_it_is() -> None:
     envelope = Envelope(epoch=5, base=1, interval=10.0, sent=2.0, status=msgspec.Raw(b'{"depth":3}'))
     assert json.loads(join_envelope(envelope, []))["status"] == {"depth": 3}
+
+
+@pytest.mark.parametrize(
+    "status", [b'"\xff"', b"[" * 33 + b"]" * 33, b'{"a":' * 40 + b"1" + b"}" * 40, b'"%b"' % (b"s" * MAX_STATUS_BYTES)]
+)
+def test_a_status_that_would_spoil_a_report_makes_the_envelope_invalid(status: bytes) -> None:
+    with pytest.raises(MessageError, match=r"are allowed - at `\$.status`") as caught:
+        decode_envelope(b'{"epoch":1,"base":1,"interval":10,"sent":0,"status":%b}' % status)
+    assert caught.value.reason == "envelope"
+
+
+def depth_of(value: object) -> int:
+    if isinstance(value, dict):
+        return 1 + max(map(depth_of, value.values()), default=0)
+    return 1 + max(map(depth_of, value), default=0) if isinstance(value, list) else 0
+
+
+_LEAVES = st.none() | st.integers() | st.text("[]{}\"\\ü,:a", max_size=12)
+
+
+_JSON: st.SearchStrategy[object] = st.recursive(
+    _LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4)
+)
+
+
+@given(value=_JSON, wraps=st.lists(st.booleans(), max_size=2 * MAX_DEPTH))
+def test_json_is_plain_just_if_it_is_nested_no_deeper_than_allowed(value: object, wraps: list[bool]) -> None:
+    for as_list in wraps:
+        value = [value] if as_list else {"[{": value}
+    assert is_plain(encode(value)) == (depth_of(value) <= MAX_DEPTH)
+
+
+def test_json_that_is_not_utf_8_is_not_plain() -> None:
+    assert is_plain('{"a":"ü"}'.encode())
+    assert not is_plain('{"a":"ü"}'.encode("latin-1"))
+
+
+def test_an_inventory_of_thousands_is_plain_and_a_wall_of_brackets_is_not() -> None:
+    domains = [ListedDomain(UUID, f"vm[{number}", State.RUNNING) for number in range(5000)]
+    assert is_plain(encode(Inventory(seq=1, time=1.0, as_of=0, domains=domains)))
+    assert not is_plain(b"[" + b"[]," * 5000 + b"1]")

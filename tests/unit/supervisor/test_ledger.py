@@ -9,7 +9,16 @@ from msgspec import Raw
 
 from vmwatch.shared.messages import Acknowledgement, Envelope, Heard, encode
 from vmwatch.shared.report import Verdict
-from vmwatch.supervisor.ledger import BEACON_S, FORGET_S, PRESENCE_S, Entry, Ledger
+from vmwatch.supervisor.ledger import (
+    BEACON_S,
+    EPOCH_IDLE_S,
+    EPOCHS_MOST,
+    FORGET_S,
+    LEAST_CHARGE,
+    PRESENCE_S,
+    Entry,
+    Ledger,
+)
 
 EPOCH = 1_763_900_000_000_000
 MEGABYTE = 1024 * 1024
@@ -133,6 +142,58 @@ class TestAccepting:
         (elsewhere,) = bench.receive(message(1, uuid="a"), node="n2")
         assert len({one.lane, two.lane, other.lane}) == 3
         assert elsewhere.lane == one.lane
+
+
+class TestHostileKeyHolder:
+    """A node whose key is in the wrong hands: it may say what it likes of itself, and hurts nobody else."""
+
+    @pytest.mark.parametrize("value", [b"[" * 40 + b"]" * 40, b'"\xff"'])
+    def test_a_message_that_would_spoil_a_report_goes_on_without_its_contents(
+        self, bench: Bench, value: bytes
+    ) -> None:
+        raw = b'{"seq":1,"prev":0,"type":"event","vm":{"uuid":"vm-1"},"x":%b}' % value
+        (entry, neighbour) = bench.receive(raw, message(2))
+        assert entry.raw == b'{"seq":1,"prev":0,"type":"unreadable"}'
+        assert neighbour.raw == message(2)
+        assert bench.ledger.counters["unreadable"] == 1
+
+    def test_epochs_without_end_are_discarded_past_the_limit(self, bench: Bench) -> None:
+        for number in range(3 * EPOCHS_MOST):
+            bench.receive(message(1), epoch=EPOCH + number)
+        assert len(bench.ledger.streams) == EPOCHS_MOST
+        assert bench.ledger.counters["too_many_epochs"] == 2 * EPOCHS_MOST
+        assert bench.receive(message(2), epoch=EPOCH)
+
+    def test_another_nodes_epochs_do_not_count(self, bench: Bench) -> None:
+        for number in range(EPOCHS_MOST):
+            bench.receive(epoch=EPOCH + number)
+        assert bench.receive(message(1), node="n2")
+
+    def test_an_idle_epoch_gives_way_to_a_new_one_and_one_in_flight_does_not(self, bench: Bench) -> None:
+        bench.receive(message(1), epoch=EPOCH)
+        for number in range(1, EPOCHS_MOST):
+            bench.receive(epoch=EPOCH + number)
+        bench.now += EPOCH_IDLE_S + 1
+        bench.receive(epoch=EPOCH + 2)
+        assert bench.receive(message(1), epoch=EPOCH + 1000)
+        assert ("n1", EPOCH) in bench.ledger.streams
+        assert ("n1", EPOCH + 1) not in bench.ledger.streams
+        assert ("n1", EPOCH + 2) in bench.ledger.streams
+
+    def test_a_forgotten_epoch_makes_room(self, bench: Bench) -> None:
+        for number in range(EPOCHS_MOST):
+            bench.receive(epoch=EPOCH + number)
+        bench.now += FORGET_S + 1
+        bench.ledger.forget(bench.now)
+        for number in range(EPOCHS_MOST):
+            bench.receive(epoch=EPOCH + number)
+        assert bench.ledger.counters["too_many_epochs"] == 0
+
+    def test_messages_of_a_few_bytes_count_as_the_shortest_event_does(self) -> None:
+        bench = Bench(memory_bytes=10 * LEAST_CHARGE)
+        accepted = bench.receive(*[b'{"seq":%d,"prev":%d}' % (seq, seq - 1) for seq in range(1, 50)])
+        assert len(accepted) == 10
+        assert bench.ledger.counters["over_credit"] == 1
 
 
 class TestCredit:
