@@ -235,7 +235,7 @@ def decode_head(message: Raw) -> Head:
     can refuse it by name; without a place it raises MessageError (`message`)."""
     try:
         return _head.decode(message)
-    except (msgspec.MsgspecError, RecursionError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         place = strict_decode(_place, message, "message")
         return Head(seq=place.seq, prev=place.prev)
 

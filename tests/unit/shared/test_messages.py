@@ -203,3 +203,10 @@ def test_an_inventory_of_thousands_is_plain_and_a_wall_of_brackets_is_not() -> N
     domains = [ListedDomain(UUID, f"vm[{number}", State.RUNNING) for number in range(5000)]
     assert is_plain(encode(Inventory(seq=1, time=1.0, as_of=0, domains=domains)))
     assert not is_plain(b"[" + b"[]," * 5000 + b"1]")
+
+
+@pytest.mark.parametrize("field", ["type", "token", "vm"])
+def test_a_head_with_text_that_is_not_utf_8_keeps_its_place(field: str) -> None:
+    value = b'{"uuid":"\xed\xa0\x80"}' if field == "vm" else b'"\xed\xa0\x80"'
+    head = decode_head(msgspec.Raw(b'{"seq":2,"prev":1,"%b":%b}' % (field.encode(), value)))
+    assert (head.seq, head.prev, head.vm, head.token) == (2, 1, None, "")
