@@ -81,6 +81,13 @@
       && (!part || vm.name.toLowerCase().includes(part) || vm.uuid.includes(part));
   }
 
+  // How many VMs fit, on all pages; null where the panel does not say it.
+  function total(counts) {
+    if ((query.get("q") || "").trim() || query.get("hostnode")) return null;
+    const wanted = query.get("vmstatus");
+    return wanted ? counts[wanted] || 0 : Object.values(counts).reduce((sum, number) => sum + number, 0);
+  }
+
   function vmRow(vm) {
     const row = make("tr");
     row.dataset.key = vm.uuid;
@@ -178,7 +185,8 @@
       change.gone.forEach(remove);
       change.vms.forEach(applyVm);
       document.getElementById("empty").hidden = rows.size > 0;
-      if (whole) document.getElementById("shown").textContent = rows.size;
+      const shown = whole ? rows.size : total(change.counts);
+      if (shown !== null) document.getElementById("shown").textContent = shown;
       document.querySelectorAll("[data-count]").forEach((element) => {
         const number = change.counts[element.dataset.count] || 0;
         element.textContent = number;
