@@ -48,6 +48,7 @@ def serve(options: argparse.Namespace, settings: NodeSettings, paths: Paths) -> 
     finally:
         status.close()
         outbox.close()
+        signals.retire()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -23,13 +23,17 @@ class Reload:
     tls: ssl.SSLContext | None = None
 
     def again(self, current: PanelSettings) -> PanelSettings:
-        """What applies from now on; a file that is wrong changes nothing. The log says which and why."""
+        """What applies from now on; a file that is wrong changes nothing. The log says which and why.
+
+        Nor does one that is gone, although a start without it means the defaults: a file that was moved away for a
+        moment must not shorten how long events are kept.
+        """
         try:
-            found = load(self.path, required=self.required)
-        except ConfigurationError as error:
+            found = load(self.path)
+        except (ConfigurationError, OSError) as error:
             log.error("nothing changes, the configuration is wrong: %s", error)
             return current
-        for warning in found.warnings:
+        for warning in found.warnings + [f"{self.path}: {text}" for text in found.settings.warnings()]:
             log.warning("%s", warning)
         names = [field.name for field in fields(current)]
         differing = [name for name in names if getattr(found.settings, name) != getattr(current, name)]

@@ -43,7 +43,11 @@ MOST_CONNECTIONS = 1000
 
 def serve(settings: PanelSettings, paths: Paths, reload: Reload) -> int:
     """Serve until a signal; returns the exit code. Raises ConfigurationError or StoreError if it cannot start."""
-    return asyncio.run(_Server(settings, paths, reload).run())
+    signals = Signals()
+    try:
+        return asyncio.run(_Server(settings, paths, reload, signals).run())
+    finally:
+        signals.retire()
 
 
 class _Uvicorn(uvicorn.Server):
@@ -57,12 +61,12 @@ class _Uvicorn(uvicorn.Server):
 class _Server:
     """One run of the panel."""
 
-    def __init__(self, settings: PanelSettings, paths: Paths, reload: Reload) -> None:
+    def __init__(self, settings: PanelSettings, paths: Paths, reload: Reload, signals: Signals) -> None:
         self._settings = settings
         self._paths = paths
         self._reload = reload
         self._clock = SystemClock()
-        self._signals = Signals()
+        self._signals = signals
         self._defect = False
         self._stopping = False
 

@@ -32,6 +32,15 @@ class Signals:
             # By default they would suspend the process, and a service that is suspended looks as if it hung.
             signal.signal(number, self._record_resize if workers else signal.SIG_IGN)
 
+    def retire(self) -> None:
+        """The last thing before the program ends: no signal changes its exit code any more.
+
+        Python gives signals that have a handler back to the kernel's default while it ends, and a second SIGTERM, or a
+        SIGHUP that was sent to all, would then kill what has ended in order.
+        """
+        for number in (*STOPPING, *RESIZING, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+
     def drain(self) -> None:
         """Empty the wake-up pipe after a poll saw it."""
         try:

@@ -54,6 +54,7 @@ def serve(options: argparse.Namespace, settings: MasterSettings, paths: Paths) -
             status_socket.close()
     finally:
         master.close()
+        signals.retire()
     return Exit.OK
 
 

@@ -38,6 +38,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return Exit.OK
     signals = take_signals()
     try:
+        return live(options, signals)
+    finally:
+        signals.retire()
+
+
+def live(options: argparse.Namespace, signals: Signals) -> int:
+    """From its settings to its end; returns the exit code."""
+    try:
         settings = read_settings()
         if settings is None:
             return Exit.OK
