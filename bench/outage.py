@@ -28,8 +28,6 @@ WORKERS = 2
 QUIET = ("quiet1", "quiet2", "quiet3")
 QUIET_RATE = 10.0
 """Events per second of each quiet node while it says something."""
-BEFORE_S = 10.0
-"""Under load, before the panel goes."""
 FRESH_LEAST_S = 10.0
 """So long quiet nodes speak after the return, also where the backlog drains faster."""
 BEGIN_MOST_S = 45.0
@@ -50,12 +48,15 @@ OVERHEAD = 6.0
 
 @dataclass(frozen=True)
 class Plan:
-    """`seconds` of outage; `per_s` events per second of all `nodes` together, which run in so many `processes`."""
+    """`seconds` of outage; `per_s` events per second of all `nodes` together, which run in so many `processes`.
+
+    `before_s`: under load before the panel goes; `interval_s`: of heartbeats."""
 
     seconds: float = 300.0
     nodes: int = 50
     per_s: float = 5000.0
     processes: int = 2
+    before_s: float = 10.0
     interval_s: float = 5.0
 
     @property
@@ -104,8 +105,10 @@ class Outage:
             crowd.pace(self.plan.per_s / self.plan.nodes)
         self.quiet.pace(QUIET_RATE)
         before = self.added()
-        time.sleep(BEFORE_S)
-        self.figures.add("written_per_s", "written to outboxes", (self.added() - before) / BEFORE_S, "events/s")
+        time.sleep(self.plan.before_s)
+        self.figures.add(
+            "written_per_s", "written to outboxes", (self.added() - before) / self.plan.before_s, "events/s"
+        )
         before_ms = Delays.of(self.quiet_delays_ms())
         before_ms.tell(self.figures, "before_ms", "a quiet node's events")
         self.fresh_most_ms = max(FRESH_MOST_MS, FRESH_TIMES * before_ms.p99)
