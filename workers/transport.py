@@ -1,9 +1,11 @@
 """HTTP with limits that a panel cannot stretch: a total deadline for each call, and a bounded answer."""
 
+import math
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
@@ -110,6 +112,7 @@ class Transport:
 
     def close(self) -> None:
         self._session.close()
+        self._cutter.close()
 
 
 def _unreached(error: Exception) -> PanelFault:
@@ -143,7 +146,9 @@ def _reason_of(error: requests.RequestException) -> BaseException | None:
 class _Cutter:
     """Cuts the connection when a call's time is over.
 
-    Timeouts of sockets are for each read: a panel that sends a byte now and then would never meet one.
+    Timeouts of sockets are for each read: a panel that sends a byte now and then would never meet one. One thread
+    serves all calls: to start one for each would cost as much as what else is done for a small call. It sleeps on
+    until the deadline that it knows, also when that call has ended, so that calls need not wake it.
     """
 
     def __init__(self) -> None:
@@ -151,9 +156,37 @@ class _Cutter:
         """The last that was opened; there is never a second one in use."""
         self._socket: socket.socket | None = None
         """Its socket: a connection forgets it while a last answer is still being read from it."""
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._call: threading.Event | None = None
+        """The present call's; set when it was cut."""
+        self._at = 0.0
+        """The present call's deadline, monotonic seconds."""
+        self._wakes_at = math.inf
+        self._closed = False
 
-    def cutting(self, after_s: float) -> "_Cutting":
-        return _Cutting(self, after_s)
+    @contextmanager
+    def cutting(self, after_s: float) -> Iterator[threading.Event]:
+        """The time of one call. The event is set if it was over; when the block is left, nothing is cut any more."""
+        call = threading.Event()
+        with self._changed:
+            self._call, self._at = call, time.monotonic() + after_s
+            if self._at < self._wakes_at:
+                self._changed.notify()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._watch, name="cutter", daemon=True)
+                self._thread.start()
+        try:
+            yield call
+        finally:
+            with self._changed:
+                self._call = None
+
+    def close(self) -> None:
+        """No call follows."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
 
     def opens(self, connection: HTTPConnection) -> None:
         self._connection, self._socket = connection, None
@@ -161,7 +194,18 @@ class _Cutter:
     def opened(self, connection: HTTPConnection) -> None:
         self._socket = connection.sock
 
-    def cut(self) -> None:
+    def _watch(self) -> None:
+        with self._changed:
+            while not self._closed:
+                now = time.monotonic()
+                if self._call is not None and now >= self._at:
+                    self._call.set()
+                    self._cut()
+                    self._call = None
+                self._wakes_at = math.inf if self._call is None else self._at
+                self._changed.wait(None if self._call is None else self._at - now)
+
+    def _cut(self) -> None:
         connecting = self._connection.sock if self._connection is not None else None
         for sock in (self._socket, connecting):
             if sock is not None:
@@ -169,28 +213,6 @@ class _Cutter:
                     sock.shutdown(socket.SHUT_RDWR)
                 except OSError:
                     pass  # it ended by itself in this moment
-
-
-class _Cutting:
-    """The time of one call."""
-
-    def __init__(self, cutter: _Cutter, after_s: float) -> None:
-        self._cutter = cutter
-        self._over = threading.Event()
-        self._timer = threading.Timer(after_s, self._cut)
-        self._timer.daemon = True
-
-    def _cut(self) -> None:
-        self._over.set()
-        self._cutter.cut()
-
-    def __enter__(self) -> threading.Event:
-        self._timer.start()
-        return self._over
-
-    def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
-        self._timer.join()
 
 
 class _WatchedAdapter(HTTPAdapter):
