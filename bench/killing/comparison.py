@@ -32,6 +32,7 @@ INSERT INTO keyed SELECT n.name, k.epoch, k.seq FROM one.{REGISTERED} k JOIN one
 """
 _INDEXES = """
 CREATE INDEX made_place ON made (node, epoch, seq);
+CREATE INDEX made_inventory ON made (node, epoch, seq) WHERE type = 'inventory';
 CREATE INDEX logged_place ON logged (node, epoch, seq);
 CREATE INDEX keyed_place ON keyed (node, epoch, seq);
 """
@@ -44,8 +45,9 @@ AND CASE WHEN m.type = 'event' THEN NOT EXISTS (SELECT 1 FROM logged x WHERE {_S
     ELSE NOT EXISTS (SELECT 1 FROM keyed x WHERE {_SAME}) END
 -- A newer inventory takes the place of one that was not sent (design 02).
 AND NOT (m.type = 'inventory' AND EXISTS (
-    SELECT 1 FROM made l JOIN keyed x ON x.node = l.node AND x.epoch = l.epoch AND x.seq = l.seq
-    WHERE l.node = m.node AND l.type = 'inventory' AND (l.epoch, l.seq) > (m.epoch, m.seq)))
+    SELECT 1 FROM made l LEFT JOIN keyed x ON x.node = l.node AND x.epoch = l.epoch AND x.seq = l.seq
+    WHERE l.node = m.node AND l.type = 'inventory' AND (l.epoch, l.seq) > (m.epoch, m.seq)
+    AND (l.held OR x.node IS NOT NULL)))
 """
 _DOUBLED = """
 SELECT node, epoch, seq, 'in the event log', count(*) FROM logged GROUP BY node, epoch, seq HAVING count(*) > 1

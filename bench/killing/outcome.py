@@ -47,6 +47,8 @@ class Outcome:
     longest_s: dict[str, float]
     """From a kill to the next registered event, by target and overall."""
     median_s: dict[str, float]
+    silence: str
+    """The longest time without any registered event that a kill began, and the kills in it."""
     restarts: dict[str, int]
     seconds: float
     settled_s: float
@@ -83,6 +85,7 @@ class Outcome:
             "kill to next event    longest (median), seconds",
         ]
         lines += [f"  {name:<20}{most:6.2f} ({self.median_s[name]:.2f})" for name, most in self.longest_s.items()]
+        lines.append(f"longest silence       {self.silence}")
         lines += [f"DEFECT: {defect}" for defect in self.defects]
         lines.append("all is well" if self.is_well else f"NOT WELL (seed {self.seed})")
         return "\n".join(lines)
@@ -109,6 +112,21 @@ def delays(
         for name in names:
             found.setdefault(name, []).append(moments[index] - kill.at)
     return {name: found[name] for name in (*Target, OVERALL, UNDISTURBED) if name in found}
+
+
+def longest_silence(done: Sequence[Done], received: Mapping[str, Sequence[float]]) -> str:
+    """The longest time from a kill until any event was registered, and the kills of that time; empty if none."""
+    everywhere = sorted(moment for moments in received.values() for moment in moments)
+    silences: dict[int, list[Done]] = {}
+    for kill in done:
+        silences.setdefault(bisect_right(everywhere, kill.at), []).append(kill)
+    silences.pop(len(everywhere), None)
+    if not silences:
+        return ""
+    end, kills = max(silences.items(), key=lambda silence: everywhere[silence[0]] - silence[1][0].at)
+    first = kills[0].at
+    course = ", ".join(f"{kill.target} at {kill.at - first:.1f}" for kill in kills)
+    return f"{everywhere[end] - first:.2f} s ({course})"
 
 
 def count_kills(done: Sequence[Done]) -> dict[str, int]:

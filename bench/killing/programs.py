@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -99,9 +100,8 @@ class Programs:
     @property
     def unasked(self) -> list[str]:
         """Every end that nobody asked for."""
-        return [
-            f"{program.name} ended by itself with exit code {code}" for program in self.all for code in program.unasked
-        ]
+        ends = Counter((program.name, code) for program in self.all for code in program.unasked)
+        return [f"{name} ended by itself with exit code {code}, {count} times" for (name, code), count in ends.items()]
 
     def wait_all_running(self, timeout_s: float) -> list[str]:
         """Wait until each answers on its status socket; the names of those that do not."""

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from bench.killing.comparison import Comparison, compare, damage
 from bench.killing.installation import GENERATOR, NODE, NODES, Installation
-from bench.killing.outcome import Done, Outcome, count_kills, delays
+from bench.killing.outcome import Done, Outcome, count_kills, delays, longest_silence
 from bench.killing.picture import truth_of_listing, truth_of_states, wait_right
 from bench.killing.reference import agree
 from bench.killing.schedule import schedule
@@ -176,6 +176,7 @@ class Run:
             refused=refused,
             longest_s={name: max(all_s) for name, all_s in took.items()},
             median_s={name: statistics.median(all_s) for name, all_s in took.items()},
+            silence=longest_silence(self._done, found.received),
             restarts={program.name: program.starts for program in installation.programs.all},
             seconds=seconds,
             settled_s=self._settled_s,

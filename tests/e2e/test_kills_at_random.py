@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.killing.comparison import Comparison, compare
-from bench.killing.outcome import OVERALL, UNDISTURBED, Outcome
+from bench.killing.outcome import OVERALL, UNDISTURBED, Done, Outcome, delays, longest_silence
 from bench.killing.reference import Life, agree
 from bench.killing.run import Plan, Run
 from bench.killing.schedule import Target, schedule
@@ -156,6 +156,19 @@ def test_an_observer_that_saw_something_else_is_a_hole() -> None:
     assert agree([Life(LIFE, LIFE), Life(LIFE, LIFE)], {1: LIFE, 2: LIFE}).holes == 0
     assert agree([Life(LIFE, LIFE[1:]), Life(LIFE, LIFE)], {1: LIFE, 2: LIFE}).holes == 1
     assert agree([Life(LIFE, LIFE[:2])], {1: LIFE}).holes == 1
+
+
+def test_the_time_from_a_kill_counts_until_the_next_event_of_the_node_that_it_stopped() -> None:
+    done = [Done(Target.NODE, 10.0), Done(Target.PANEL, 11.0), Done(Target.MASTER, 20.0)]
+    received = {"kvm": [9.0, 14.0], "gen": [10.5, 13.0, 20.5]}
+    assert delays(done, received, {Target.NODE: "kvm"}) == {
+        Target.NODE: [4.0],
+        Target.MASTER: [0.5],
+        Target.PANEL: [2.0],
+        OVERALL: [4.0, 2.0, 0.5],
+        UNDISTURBED: [2.0, 0.5],
+    }
+    assert longest_silence(done, received) == "2.00 s (panel at 0.0)"
 
 
 def test_a_seed_gives_the_same_kills_again_and_another_seed_others() -> None:
