@@ -19,6 +19,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.testbed.backlog import NO_LIBVIRT, assert_all_registered, fill, registered
 from tests.testbed.daemon import needs_libvirtd
 from tests.testbed.service import Service, command
 from tests.testbed.stack import SECRET, SERVICE, Panel, Stack
@@ -32,7 +33,6 @@ from vmwatch.shared.keys import node_key
 from vmwatch.shared.settings import MOST_WORKERS
 
 SECRETS = [SECRET, *(f"{letter}" * 32 for letter in "ABC")]
-NO_LIBVIRT = "test+unix:///default?socket=/nonexistent/vmwatch"
 
 
 @pytest.fixture
@@ -345,6 +345,49 @@ class TestSecrets:
             return any(each["epoch"] == epoch and each["base"] > last for each in streams)
 
         wait_until(acknowledged, f"the node's base above {last}")
+
+
+class TestWhileABacklogDrains:
+    """Thousands of messages in each worker's hands, and as many on the way."""
+
+    COUNT = 40_000
+    SLICE = 1_500
+
+    def test_everything_that_can_change_changes_and_nothing_is_lost_or_doubled(self, stack: Stack) -> None:
+        node = stack.node("n", NO_LIBVIRT)
+        fill(node.prefix, "n", self.COUNT)
+        chance = random.Random(4)
+        wait_workers(stack.master, 2)
+        node.start()
+        done, secrets = 0, [SECRETS[0]]
+        while registered(stack.prefix) < self.COUNT:
+            goal = min(self.COUNT, registered(stack.prefix) + chance.randint(1, self.SLICE))
+            wait_until(lambda: registered(stack.prefix) >= goal, "the drain to go on")  # noqa: B023
+            done += 1
+            if done % 3 == 0:
+                self.rotate(stack, node, secrets)
+            elif done % 3 == 1:
+                change(stack.master, panel_timeout=str(20 + done))
+                hang_up(stack.master, "the workers are replaced")
+            else:
+                stack.master.signal(chance.choice([signal.SIGTTIN, signal.SIGTTOU]))
+        stack.wait_drained()
+        assert_all_registered(stack.panel.events(), self.COUNT)
+        assert done > 9
+        assert_nothing_came_late(stack.master)
+        assert "Traceback" not in stack.master.log + node.log + stack.panel.log
+
+    @staticmethod
+    def rotate(stack: Stack, node: Service, secrets: list[str]) -> None:
+        """One step of it: the master has both, then the node has the new one; the old one goes with the next."""
+        if len(secrets) % 2:
+            secrets.append(f"S{len(secrets)}" * 16)
+            change(stack.master, secret=secrets[-1], secret_previous=secrets[-2])
+            hang_up(stack.master, "secret has changed")
+        else:
+            secrets.append(secrets[-1])
+            change(node, secret=secrets[-1])
+            hang_up(node, "secret has changed")
 
 
 class Rotation:

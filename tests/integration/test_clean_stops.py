@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from tests.integration.test_supervisord import SERVICES, Supervisord
+from tests.testbed.backlog import NO_LIBVIRT, assert_all_registered, fill, registered
 from tests.testbed.daemon import needs_libvirtd
 from tests.testbed.service import Service, command
 from tests.testbed.stack import SERVICE, Panel, Stack
@@ -172,6 +173,33 @@ class TestInAStream:
                 wait_until(lambda: len(processes(stack.master)) == 3, "another one")
         stack.wait_drained()
         assert_whole(stack.panel.events(), stream)
+
+
+class TestWhileABacklogDrains:
+    """Thousands of messages in each worker's hands, and as many on the way."""
+
+    # A node that stops goes on sending for its last two seconds: it gets through many more before it has stopped twice.
+    @pytest.mark.parametrize(
+        ("program", "count", "least"), [("node", 60_000, 2), ("master", 25_000, 6), ("panel", 25_000, 6)]
+    )
+    def test_a_stop_at_a_random_moment_loses_and_doubles_nothing(
+        self, stack: Stack, program: str, count: int, least: int
+    ) -> None:
+        chance = random.Random(5)
+        node = stack.node("n", NO_LIBVIRT)
+        fill(node.prefix, "n", count)
+        node.start()
+        service: Service = {"node": node, "master": stack.master, "panel": stack.panel}[program]
+        stops = 0
+        while registered(stack.prefix) < count:
+            goal = min(count, registered(stack.prefix) + chance.randint(1, count // 15))
+            wait_until(lambda: registered(stack.prefix) >= goal, "the drain to go on")  # noqa: B023
+            stop(service)
+            service.start()
+            stops += 1
+        stack.wait_drained()
+        assert_all_registered(stack.panel.events(), count)
+        assert stops >= least
 
 
 class TestOnABadDay:
