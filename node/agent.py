@@ -165,7 +165,8 @@ class Agent:
             self._report_drops_at = now + REPORT_DROPS_EVERY_S
             counts = ", ".join(f"{count} {kind}" for kind, count in sorted(drops.items()))
             log.error("the outbox had no room, messages were dropped: %s", counts)
-            self._outbox.report_drops(self._clock.wall())
+            if self._outbox.report_drops(self._clock.wall()):
+                self._hypervisor.inventories.due_at = now  # the panel's picture lacks what was dropped
 
     def _say(self, what: str, reason: str = "") -> None:
         report = AgentReport(seq=0, time=self._clock.wall(), what=what, reason=reason[:256])

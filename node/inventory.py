@@ -13,6 +13,8 @@ LISTING_LIMIT_S = 60.0
 """A listing that takes longer is called hung, and its result is not used."""
 SOON_S = 0.3
 """After a domain that may have vanished: within the second that design 02 allows, and several at once share one."""
+JUST_NOW_S = 1.0
+"""An event that came so long after a listing was written may have happened before."""
 TOKEN_AGAIN_S = 10.0
 """The same token is listed for again, if its inventory found no room in the outbox, no sooner than this."""
 _TRIES = 5
@@ -78,8 +80,15 @@ class Inventories:
         if event.event in ("defined", "undefined"):
             self._changed[uuid] = event.event == "defined"
             self._apply(uuid, event.event == "defined")
+            if event.event == "undefined" and self._may_be_listed(now):
+                # If the panel takes it for running, from before this agent's start, only a listing ends it there.
+                self.due_at = min(self.due_at, now + SOON_S)
         elif event.event == "stopped" and uuid not in self._persistent:
             self.due_at = min(self.due_at, now + SOON_S)
+
+    def _may_be_listed(self, now: float) -> bool:
+        """A domain that is gone now may be in a listing that is under way, or was written just now."""
+        return self._begun is not None or (self.finished_at is not None and now - self.finished_at < JUST_NOW_S)
 
     def begin(self, now: float, epoch: int, as_of: int) -> None:
         """A listing begins now. `as_of`: the last seq of `epoch`, taken before anything is asked of libvirt."""

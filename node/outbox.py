@@ -6,6 +6,7 @@ import sqlite3
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from random import Random, SystemRandom
 
 import msgspec
 
@@ -28,6 +29,8 @@ ROW_BYTES = 128
 WAITING_MOST_BYTES = 16 * 1024 * 1024
 """What a full disk keeps in memory; beyond it the oldest is dropped."""
 MAX_EPOCH = 2**53 - 1
+_EPOCH_LEAP = 1_000_000
+"""Microseconds."""
 _SPLIT_PAGES = 4
 """Room that is left for splits of the tree's pages, which no message's size tells."""
 _DELETES_AT_ONCE = 100
@@ -70,6 +73,7 @@ class Outbox:
         *,
         limit_bytes: int = 512 * 1024 * 1024,
         reserve: NoReserve | None = None,
+        chance: Random | None = None,
     ) -> None:
         self.limit_bytes = limit_bytes
         self.dropped: Counter[str] = Counter()
@@ -79,6 +83,7 @@ class Outbox:
         self._db = connection
         self._now_us = now_us
         self._reserve = reserve or NoReserve()
+        self._chance = chance or SystemRandom()
         self._waiting: deque[_Item] = deque()
         self._waiting_bytes = 0
         self._held: Held | None = None
@@ -184,7 +189,11 @@ class Outbox:
 
     def begin_epoch(self, above: int) -> int:
         """Begin a new epoch: now, and above this run's, any that is held, and `above`; returns it."""
-        epoch = max(self._now_us(), self._epoch + 1, above + 1)
+        epoch, least = self._now_us(), max(self._epoch, above) + 1
+        if epoch < least:
+            # The clock went back. If this outbox is an old copy as well, the very next epoch may have been used
+            # since, and its messages would be taken for known.
+            epoch = least + self._chance.randrange(_EPOCH_LEAP)
         if epoch > MAX_EPOCH:
             raise StoreError(f"epoch {epoch} is above 2^53 - 1: the clock of this machine is wrong")
         self._epoch, self._last_seq, self._held = epoch, 0, None

@@ -117,9 +117,8 @@ class Recorder:
                 forgotten.append(key)
             else:
                 saved.append((*key, claim))
-        self._many(
-            statements.SAVE_CLAIM, [(*key, c.state.value, c.name, *c.mark, c.since, c.turn) for *key, c in saved]
-        )
+        rows = [(*key, c.state.value, c.name, *c.mark, c.since, c.turn, *c.stated) for *key, c in saved]
+        self._many(statements.SAVE_CLAIM, rows)
         self._many(statements.FORGET_CLAIM, forgotten)
 
     def _write_events(self, events: Sequence[EventRow]) -> int:

@@ -25,8 +25,6 @@ from vmwatch.shared.report import Refusal, Report, ReportEntry, Verdict
 
 EPOCH_CLOSES_S = 30 * 86400.0
 """An epoch that is not its node's newest closes after so long without activity (design 03, *vmwatch.report*)."""
-SEEN_SAVED_EVERY_S = 60.0
-"""How often a mere sign of life is written to the store; in memory it is always current."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +40,6 @@ class Node:
     status: bytes = b""
     said: str = ""
     seen: float = 0.0
-    saved: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +138,7 @@ class Known:
 class Draft:
     """Changes on top of `under` that are not committed yet; also the list of what the store must write.
 
-    `durable` says whether there is anything that must survive: a report with nothing but signs of life is
+    `durable` says whether there is anything that must survive: a report that only says that a master runs is
     merged in memory and costs no transaction.
     """
 
@@ -265,12 +262,10 @@ def _is_closed(draft: Draft, key: EpochKey, now: float) -> bool:
 
 def _note_node(draft: Draft, entry: ReportEntry, now: float) -> None:
     before = draft.node(entry.node)
-    node = before or Node(saved=now)
-    draft.durable |= before is None or bool(entry.messages)
+    node = before or Node()
+    # Signs of life as well: that they were committed is how a master knows that it is no outage (`Batcher.witness`).
+    draft.durable |= before is None or bool(entry.messages) or entry.live
     if entry.live:
-        if now - node.saved >= SEEN_SAVED_EVERY_S or now < node.saved:
-            node = replace(node, saved=now)
-            draft.durable = True
         node = replace(node, seen=now)
     draft.nodes[entry.node] = replace(
         node,

@@ -20,8 +20,9 @@ NOTHING: Mark = (0, 0)
 class Claim:
     """One node's word about one VM.
 
-    `mark` is the place of the last message that it follows from. `since` is when the state began (seconds since
-    1970 by the node's clock, a label). `turn` counts the panel's changes of state and tells which claim changed last.
+    `mark` is the place of the last message that says that the VM is there or gone, `stated` (never above it) of the
+    last one that tells the state. `since` is when the state began (seconds since 1970 by the node's clock, a label).
+    `turn` counts the panel's changes of state and tells which claim changed last.
     """
 
     state: State
@@ -29,6 +30,7 @@ class Claim:
     mark: Mark
     since: float
     turn: int
+    stated: Mark = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,31 +71,32 @@ def judge(claims: Mapping[str, Claim]) -> Judgement | None:
 
 
 def after_event(claim: Claim | None, floor: Mark, place: Mark, event: Event, turn: int) -> Claim | None:
-    """The claim after an event at `place`; None if the event is not newer than what is known and changes nothing.
+    """The claim after an event at `place`; None if it changes nothing: it is not newer, or says nothing.
 
-    Above the claim's mark and the node's floor an event always moves the mark, also when it carries no state.
+    Above the claim's mark and the node's floor an event moves the mark; the state follows the newest message that
+    *tells* one. An event that tells none (a reboot) must not keep an inventory, or an event that comes late, from it.
     """
-    if place <= floor or (claim is not None and place <= claim.mark):
+    if place <= floor:
         return None
     before = claim or Claim(State.ABSENT, event.vm.name, NOTHING, event.time, turn)
-    state = _state_after(claim, event)
-    renamed_away = event.event == "undefined"
-    name = before.name if renamed_away else event.vm.name
-    if claim is not None and state is claim.state:
-        return replace(claim, name=name, mark=place)
-    return Claim(state, name, place, event.time, turn)
+    removed = event.event == "undefined" and event.detail != "renamed"
+    if removed and before.state in ACTIVE:
+        return None  # it runs on without a definition, for as long as it runs
+    told = State.ABSENT if removed else event.state
+    newer, tells = place > before.mark, told is not None and place > before.stated
+    if not newer and not tells:
+        return None
+    state = told if told is not None and tells else _untold(claim, event)
+    name = event.vm.name if newer and event.event != "undefined" else before.name
+    after = replace(before, name=name, mark=max(place, before.mark), stated=place if tells else before.stated)
+    return after if state is before.state else replace(after, state=state, since=event.time, turn=turn)
 
 
-def _state_after(claim: Claim | None, event: Event) -> State:
-    """The state that an event leads to (design 02, *Message types*)."""
-    if event.state is not None:
-        return event.state
-    if event.event == "defined" and (claim is None or claim.state is State.ABSENT):
-        return State.SHUTOFF
-    if event.event == "undefined" and event.detail != "renamed" and (claim is None or claim.state not in ACTIVE):
-        return State.ABSENT
-    # An event that carries no state about a VM never heard of: it is there, in what state no one said yet.
-    return State.UNKNOWN if claim is None else claim.state
+def _untold(claim: Claim | None, event: Event) -> State:
+    """The state after an event that tells none: it was there when this happened (design 02, *Message types*)."""
+    if claim is not None and claim.state is not State.ABSENT:
+        return claim.state
+    return State.SHUTOFF if event.event == "defined" else State.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +112,9 @@ def after_inventory(
 ) -> InventoryEffect | None:
     """What a complete listing changes; None if a newer one was applied already.
 
-    `claims` are the node's, by UUID. An entry, or a VM's absence from the list, counts only against a claim that
-    is not newer than the listing's start. A claim that is absent and not above the new floor is forgotten: the
-    floor alone keeps older messages from bringing it back.
+    `claims` are the node's, by UUID. What an entry says of a VM counts only if no event told it later than the listing
+    began, and a VM's absence from the list only if no event was about it since then. A claim that is absent and not
+    above the new floor is forgotten: the floor alone keeps older messages from bringing it back.
     """
     snapshot = (epoch, inventory.as_of)
     if snapshot < floor:
@@ -120,13 +123,14 @@ def after_inventory(
     listed = set()
     for domain in inventory.domains:
         listed.add(domain.uuid)
-        claim = claims.get(domain.uuid)
-        if claim is not None and snapshot < claim.mark:
+        claim = claims.get(domain.uuid) or Claim(State.ABSENT, domain.name, NOTHING, inventory.time, turn)
+        if snapshot < claim.stated:
             continue
-        if claim is not None and claim.state is domain.state:
-            changed[domain.uuid] = replace(claim, name=domain.name, mark=snapshot)
-        else:
-            changed[domain.uuid] = Claim(domain.state, domain.name, snapshot, inventory.time, turn)
+        name = domain.name if snapshot >= claim.mark else claim.name
+        after = replace(claim, name=name, mark=max(snapshot, claim.mark), stated=snapshot)
+        if claim.state is not domain.state:
+            after = replace(after, state=domain.state, since=inventory.time, turn=turn)
+        changed[domain.uuid] = after
     for uuid in _gone(claims, listed, snapshot):
         changed[uuid] = None
     return InventoryEffect(changed, snapshot)

@@ -17,6 +17,7 @@ from sqlalchemy import (
     UniqueConstraint,
     inspect,
     select,
+    text,
 )
 
 from vmwatch.shared.errors import StoreError
@@ -90,6 +91,8 @@ claims = Table(
     Column("mark_seq", BigInteger, nullable=False),
     Column("since", Float, nullable=False),
     Column("turn", BigInteger, nullable=False),
+    Column("stated_epoch", BigInteger, nullable=False, server_default="0"),
+    Column("stated_seq", BigInteger, nullable=False, server_default="0"),
     sqlite_with_rowid=False,
 )
 """By node first: a report is of one node, and then the rows that it changes lie together on few pages."""
@@ -167,7 +170,16 @@ accounts = Table(
 Migration = Callable[[Connection], None]
 """The step from one schema version to the next; it must keep all that is stored."""
 
-MIGRATIONS: Sequence[Migration] = ()
+
+
+def _tell_stated_from_mark(connection: Connection) -> None:
+    """Version 2: a claim remembers which message told its state; until now its mark was taken for that."""
+    for name in ("stated_epoch", "stated_seq"):
+        connection.execute(text(f"ALTER TABLE claims ADD COLUMN {name} BIGINT NOT NULL DEFAULT 0"))
+    connection.execute(text("UPDATE claims SET stated_epoch = mark_epoch, stated_seq = mark_seq"))
+
+
+MIGRATIONS: Sequence[Migration] = (_tell_stated_from_mark,)
 """The n-th one makes version n + 1 out of version n. Once released, a step never changes."""
 
 

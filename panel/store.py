@@ -147,7 +147,6 @@ def _load(connection: Connection) -> Stored:
             status=row["status"].encode(),
             said=row["said"],
             seen=row["seen"],
-            saved=row["seen"],
         )
     for node, epoch, base, active in connection.execute(select(epochs)):
         known.epochs[names[node], epoch] = Epoch(base, active)
@@ -158,7 +157,8 @@ def _load(connection: Connection) -> Stored:
     for number, vm, name in connection.execute(select(subjects)):
         stored.subjects[uuids[vm], name] = number
     for row in connection.execute(select(claims)).mappings():
-        claim = Claim(State(row["state"]), row["name"], (row["mark_epoch"], row["mark_seq"]), row["since"], row["turn"])
+        mark, stated = (row["mark_epoch"], row["mark_seq"]), (row["stated_epoch"], row["stated_seq"])
+        claim = Claim(State(row["state"]), row["name"], mark, row["since"], row["turn"], stated)
         known.set_claim(uuids[row["vm"]], names[row["node"]], claim)
         known.turn = max(known.turn, claim.turn)
     stored.last_event = connection.execute(select(func.max(eventlog.c.id))).scalar() or 0

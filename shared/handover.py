@@ -36,13 +36,14 @@ class HandOver(Struct):
     """Work for a worker. `stop`: finish and end.
 
     `presence`: signs of life to report now, in one attempt: the JSON of a list of `ReportEntry`, since their raw JSON
-    has no place in MessagePack.
+    has no place in MessagePack. `witness`: the panel has just committed something, whoever called it.
     """
 
     streams: list[StreamLabel] = []
     tasks: list[Task] = []
     presence: bytes | None = None
     stop: bool = False
+    witness: bool = False
 
 
 class Refused(Struct, array_like=True):

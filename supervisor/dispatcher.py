@@ -129,6 +129,10 @@ class Dispatcher:
         if not lane.in_hand and not lane.waiting:
             del self._lanes[item.entry.lane]
 
+    def witness(self) -> None:
+        """The panel has committed something beside these messages: it is no outage (see `Batcher.witness`)."""
+        self._successes += 1
+
     def worker_lost(self, generation: int, calling: Collection[int] = (), crashed: bool = True) -> list[Entry]:
         """The worker died: all that it held goes out again, in order, to any worker.
 

@@ -299,6 +299,8 @@ class Master:
         elif isinstance(result, PresenceDone):
             if result.generation == self._presence_with:
                 self._presence_done(now, result.delivered)
+            if result.verdicts:
+                self._bear_witness()
             self.ledger.learn(result.verdicts)
         elif isinstance(result, Trouble):
             self._log_trouble(now)
@@ -323,6 +325,13 @@ class Master:
             self.dispatcher.done(result.generation, refused.id, success=False)
             self.dead_letters.add(entry, refused.reason)
         self.ledger.learn(result.verdicts)
+
+    def _bear_witness(self) -> None:
+        """The panel has committed signs of life: whatever fails beside that is not for an outage."""
+        self.dispatcher.witness()
+        for generation in self.pool.ready:
+            if self.dispatcher.in_hand(generation):
+                self.pool.hand_over(generation, HandOver(witness=True))
 
     def _lose(self, now: float, lost: Lost) -> None:
         for entry in self.dispatcher.worker_lost(lost.generation, lost.calling, crashed=lost.crashed):
@@ -351,7 +360,7 @@ class Master:
 
     def _settle_dead_letters(self, now: float) -> None:
         for entry in self.dead_letters.flush(now):
-            self.ledger.settle(entry)
+            self.ledger.refuse(entry)
             self.counters["refused"] += 1
 
     def _acknowledge(self, now: float) -> None:

@@ -93,6 +93,14 @@ class Batcher:
         """The last call settled nothing."""
         return self._backoff.failures > 0
 
+    def witness(self) -> None:
+        """The panel has committed something else: this is no outage, and what fails alone fails for its own reasons.
+
+        Without such a word a message that always fails would stay for ever where nothing else comes: its node's
+        window is full, or its epoch is an earlier one and the next waits for it.
+        """
+        self._successes += 1
+
     def add(self, jobs: Iterable[Job]) -> None:
         """More messages, behind those that are here."""
         self._queue.extend(jobs)

@@ -25,6 +25,7 @@ PURE = {
     "hashlib",
     "heapq",
     "hmac",
+    "itertools",
     "math",
     "msgspec",
     "random",

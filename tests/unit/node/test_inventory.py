@@ -66,12 +66,24 @@ class TestDue:
         inventories.observe(14.0, event("stopped", "destroyed"))
         assert inventories.due_at == 12.0 + INTERVAL_S
 
-    def test_an_event_during_a_listing_counts_more_than_the_listing(self, inventories: Inventories) -> None:
+    def test_an_undefinition_that_a_listing_may_have_missed_needs_another_one(self, inventories: Inventories) -> None:
         inventories.begin(10.0, EPOCH, 5)
         inventories.observe(10.5, event("undefined", "removed"))
-        inventories.finished(11.0, 0.0, EPOCH, [listed()])
+        inventories.finished(10.6, 0.0, EPOCH, [listed()])
+        assert inventories.due_at == 10.5 + SOON_S
+        list_at(inventories, 11.0)
+        inventories.observe(11.5, event("undefined", "removed"))
+        assert inventories.due_at == 11.5 + SOON_S
+        list_at(inventories, 12.0)
+        inventories.observe(20.0, event("undefined", "removed"))
+        assert inventories.due_at == 12.0 + INTERVAL_S
+
+    def test_an_event_during_a_listing_counts_more_than_the_listing(self, inventories: Inventories) -> None:
+        inventories.begin(10.0, EPOCH, 5)
+        inventories.observe(10.5, event("defined", "added"))
+        inventories.finished(11.0, 0.0, EPOCH, [listed(persistent=False)])
         inventories.observe(12.0, event("stopped", "destroyed"))
-        assert inventories.due_at == 12.0 + SOON_S
+        assert inventories.due_at == 10.0 + INTERVAL_S
 
     def test_a_stop_during_a_listing_needs_another_one(self, inventories: Inventories) -> None:
         inventories.observe(9.0, event("undefined", "removed"))

@@ -17,7 +17,7 @@ def event(name: str, detail: str = "", *, seq: int = 1, vm: str = "web") -> Even
 
 
 def claim(state: State, mark: Mark = (1, 1), *, name: str = "web", turn: int = 1) -> Claim:
-    return Claim(state, name, mark, 5.0, turn)
+    return Claim(state, name, mark, 5.0, turn, stated=mark)
 
 
 def inventory(*domains: tuple[str, State], as_of: int = 10, token: str = "") -> Inventory:
@@ -47,7 +47,6 @@ def inventory(*domains: tuple[str, State], as_of: int = 10, token: str = "") -> 
         ("defined", "added", State.ABSENT, State.SHUTOFF),
         ("defined", "updated", State.RUNNING, State.RUNNING),
         ("undefined", "removed", State.SHUTOFF, State.ABSENT),
-        ("undefined", "removed", State.RUNNING, State.RUNNING),
         ("undefined", "removed", None, State.ABSENT),
         ("undefined", "renamed", State.SHUTOFF, State.SHUTOFF),
         ("reboot", "", State.RUNNING, State.RUNNING),
@@ -65,9 +64,47 @@ def test_an_event_leads_to_the_state_of_the_table(
     assert result.mark == (1, 2)
 
 
-def test_an_event_without_a_state_moves_the_mark_and_keeps_since() -> None:
+def test_an_event_that_tells_no_state_moves_the_mark_alone() -> None:
     result = after_event(claim(State.RUNNING), NOTHING, (1, 5), event("reboot"), 7)
-    assert result == Claim(State.RUNNING, "web", (1, 5), 5.0, 1)
+    assert result == Claim(State.RUNNING, "web", (1, 5), 5.0, 1, stated=(1, 1))
+
+
+def test_a_running_vm_that_loses_its_definition_runs_on() -> None:
+    assert after_event(claim(State.RUNNING), NOTHING, (1, 5), event("undefined", "removed"), 7) is None
+
+
+def test_a_reboot_that_overtakes_the_start_does_not_hide_it() -> None:
+    rebooted = after_event(claim(State.SHUTOFF), NOTHING, (1, 6), event("reboot"), 7)
+    started = after_event(rebooted, NOTHING, (1, 5), event("started", "booted"), 8)
+    assert started == Claim(State.RUNNING, "web", (1, 6), 9.0, 8, stated=(1, 5))
+
+
+@pytest.mark.parametrize(("name", "detail"), [("reboot", ""), ("defined", "updated"), ("io_error", "report")])
+def test_what_was_missed_before_an_event_without_a_state_the_listing_at_the_start_puts_right(
+    name: str, detail: str
+) -> None:
+    """The agent was away while the VM stopped and was started; its first event comes before its first listing."""
+    known = after_event(claim(State.SHUTOFF, (1, 99)), NOTHING, (2, 1), event(name, detail), 7)
+    assert known is not None
+    effect = after_inventory({UUID: known}, NOTHING, 2, inventory((UUID, State.RUNNING), as_of=0), 8)
+    assert effect is not None
+    assert effect.claims[UUID] == Claim(State.RUNNING, "web", (2, 1), 9.0, 8, stated=(2, 0))
+
+
+def test_a_listing_older_than_a_rename_tells_the_state_and_not_the_name() -> None:
+    known = after_event(claim(State.RUNNING, (1, 1), name="old"), NOTHING, (1, 5), event("defined", "renamed"), 7)
+    assert known is not None
+    effect = after_inventory({UUID: known}, NOTHING, 1, inventory((UUID, State.SHUTOFF), as_of=4), 8)
+    assert effect is not None
+    assert effect.claims[UUID] == Claim(State.SHUTOFF, "web", (1, 5), 9.0, 8, stated=(1, 4))
+
+
+def test_an_undefinition_while_the_panel_takes_the_vm_for_running_leaves_its_end_to_the_listing() -> None:
+    claims = {UUID: claim(State.RUNNING, (1, 99))}
+    assert after_event(claims[UUID], NOTHING, (2, 1), event("undefined", "removed"), 7) is None
+    effect = after_inventory(claims, NOTHING, 2, inventory(as_of=0), 8)
+    assert effect is not None
+    assert effect.claims == {UUID: None}
 
 
 @pytest.mark.parametrize("place", [(1, 1), (1, 0), (0, 99)])
@@ -115,7 +152,7 @@ def test_an_inventory_says_which_vms_there_are_and_which_are_gone() -> None:
     effect = after_inventory(claims, NOTHING, 1, inventory((UUID, State.PAUSED)), 7)
     assert effect is not None
     assert effect.floor == (1, 10)
-    assert effect.claims[UUID] == Claim(State.PAUSED, "web", (1, 10), 9.0, 7)
+    assert effect.claims[UUID] == Claim(State.PAUSED, "web", (1, 10), 9.0, 7, stated=(1, 10))
     assert effect.claims[OTHER] is None
 
 
@@ -140,7 +177,7 @@ def test_an_older_inventory_than_the_last_applied_one_changes_nothing() -> None:
 def test_a_state_that_an_inventory_confirms_keeps_its_since() -> None:
     effect = after_inventory({UUID: claim(State.RUNNING)}, NOTHING, 1, inventory((UUID, State.RUNNING)), 7)
     assert effect is not None
-    assert effect.claims[UUID] == Claim(State.RUNNING, "web", (1, 10), 5.0, 1)
+    assert effect.claims[UUID] == Claim(State.RUNNING, "web", (1, 10), 5.0, 1, stated=(1, 10))
 
 
 def test_a_vm_that_an_inventory_forgot_does_not_come_back_by_an_older_event() -> None:

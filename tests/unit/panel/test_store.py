@@ -13,7 +13,7 @@ from vmwatch.panel import retention
 from vmwatch.panel.events import Events, Filter
 from vmwatch.panel.recorder import Recorder
 from vmwatch.panel.registration import Draft, register
-from vmwatch.panel.schema import eventlog, migrate
+from vmwatch.panel.schema import MIGRATIONS, eventlog, migrate
 from vmwatch.panel.schema import stats as stats_table
 from vmwatch.panel.statements import EXPIRE_EVENTS
 from vmwatch.panel.store import Store
@@ -33,6 +33,10 @@ def store(path: Path) -> Iterator[Store]:
     store.open()
     yield store
     store.close()
+
+
+def schema_version(connection: Connection) -> str | None:
+    return connection.execute(text("SELECT value FROM meta WHERE name = 'schema'")).scalar()
 
 
 def register_all(store: Store, *bodies: bytes, now: float = 1000.0) -> None:
@@ -64,7 +68,7 @@ def test_a_newer_schema_is_refused_and_the_file_is_left_as_it_is(store: Store, p
         connection.execute(text("UPDATE meta SET value = '99'"))
     store.close()
     before = path.read_bytes()
-    with pytest.raises(StoreError, match=r"schema version 99 .* only up to 1"):
+    with pytest.raises(StoreError, match=r"schema version 99 .* only up to 2"):
         Store(f"sqlite:///{path}").open()
     assert path.read_bytes() == before
 
@@ -86,28 +90,40 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
 def test_an_older_schema_is_migrated_step_by_step_and_keeps_its_rows(store: Store) -> None:
     register_all(store, report(entry(event(1))))
 
-    def second(connection: Connection) -> None:
-        connection.execute(text("ALTER TABLE nodes ADD COLUMN note TEXT NOT NULL DEFAULT 'two'"))
+    def next_but_one(connection: Connection) -> None:
+        connection.execute(text("ALTER TABLE nodes ADD COLUMN note TEXT NOT NULL DEFAULT 'one'"))
 
-    def third(connection: Connection) -> None:
-        connection.execute(text("UPDATE nodes SET note = note || ', three'"))
+    def last(connection: Connection) -> None:
+        connection.execute(text("UPDATE nodes SET note = note || ', two'"))
 
     with store.writing() as connection:
-        migrate(connection, (second, third))
+        migrate(connection, (*MIGRATIONS, next_but_one, last))
     with store.reading() as connection:
-        assert connection.execute(text("SELECT note FROM nodes")).scalar() == "two, three"
-        assert connection.execute(text("SELECT value FROM meta WHERE name = 'schema'")).scalar() == "3"
+        assert connection.execute(text("SELECT note FROM nodes")).scalar() == "one, two"
+        assert schema_version(connection) == str(3 + len(MIGRATIONS))
+
+
+def test_claims_of_schema_1_are_taken_to_have_been_told_at_their_mark(store: Store) -> None:
+    register_all(store, report(entry(event(4))))
+    with store.writing() as connection:
+        for name in ("stated_epoch", "stated_seq"):
+            connection.execute(text(f"ALTER TABLE claims DROP COLUMN {name}"))
+        connection.execute(text("UPDATE meta SET value = '1' WHERE name = 'schema'"))
+    store.open()
+    claim = store.load().known.claim(uuid_of("web"), NODE)
+    assert claim is not None
+    assert claim.stated == claim.mark == (EPOCH, 4)
 
 
 def test_a_migration_that_fails_leaves_the_old_schema(store: Store) -> None:
-    def second(connection: Connection) -> None:
+    def fails(connection: Connection) -> None:
         connection.execute(text("ALTER TABLE nodes ADD COLUMN note TEXT"))
         raise RuntimeError("half way")
 
     with pytest.raises(RuntimeError), store.writing() as connection:
-        migrate(connection, (second,))
+        migrate(connection, (*MIGRATIONS, fails))
     with store.reading() as connection:
-        assert connection.execute(text("SELECT value FROM meta WHERE name = 'schema'")).scalar() == "1"
+        assert schema_version(connection) == str(1 + len(MIGRATIONS))
         columns = connection.execute(text("SELECT name FROM pragma_table_info('nodes')")).scalars().all()
         assert "note" not in columns
 

@@ -136,12 +136,19 @@ def test_a_full_disk_takes_back_the_whole_batch_and_the_panel_goes_on(bench: Ben
     assert bench.run(reporting("a"))[0][0].applied == 1
 
 
-def test_a_mere_sign_of_life_costs_no_transaction_and_is_shown(bench: Bench) -> None:
+def test_a_report_that_only_says_that_a_master_runs_costs_no_transaction(bench: Bench) -> None:
+    bench.run(reporting("a"))
+    size = Path(f"{bench.path}-wal").stat().st_size
+    bench.run(lambda work: register(work.draft, decode_report(report()), work.now))
+    assert Path(f"{bench.path}-wal").stat().st_size == size
+
+
+def test_a_sign_of_life_is_committed_and_shown(bench: Bench) -> None:
     bench.run(reporting("a"))
     size = Path(f"{bench.path}-wal").stat().st_size
     body = decode_report(report(entry(node="node-a")))
     bench.run(lambda work: register(work.draft, body, work.now))
-    assert Path(f"{bench.path}-wal").stat().st_size == size
+    assert Path(f"{bench.path}-wal").stat().st_size > size
     assert bench.board.nodes()[0].seen == FakeClock().wall()
 
 

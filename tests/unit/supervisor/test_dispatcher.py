@@ -194,6 +194,18 @@ class TestSuspects:
             generation += 10
         assert dispatcher.waiting == len(entries)
 
+    def test_the_panels_word_that_it_commits_other_things_tells_a_killer_from_an_outage(self, source: Source) -> None:
+        dispatcher = with_workers(1)
+        dispatcher.add([killer := source.entry("killer")])
+        generation, refused, deaths = 1, list[Entry](), 0
+        while not refused:
+            assert ids(dispatcher.take(generation)) == [killer.id]
+            refused = self.kill(dispatcher, generation, [killer])
+            generation += 10
+            deaths += 1
+            dispatcher.witness()
+        assert (ids(refused), deaths) == ([killer.id], DEATHS_ALLOWED)
+
     def test_a_killer_does_not_keep_a_lone_worker_from_the_others(self, source: Source) -> None:
         """Every other message gets through and the killer is refused, with one worker and any number of others."""
         dispatcher = with_workers(1)

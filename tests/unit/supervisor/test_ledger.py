@@ -437,6 +437,17 @@ class TestLearning:
         bench.ledger.learn([verdict])
         assert bench.ack().want_inventory == ""
 
+    def test_a_message_that_goes_to_the_dead_letters_is_settled_and_its_node_asked_to_list(self, bench: Bench) -> None:
+        """The panel's picture lacks what it says, and nobody else will tell it."""
+        (entry,) = bench.receive(message(1))
+        bench.ledger.refuse(entry)
+        ack = bench.ack()
+        assert ack.completed == 1
+        assert ack.want_inventory
+        (listing,) = bench.receive(encode({"seq": 2, "prev": 1, "type": "inventory", "token": ack.want_inventory}))
+        bench.ledger.settle(listing)
+        assert bench.ack().want_inventory == ""
+
     def test_a_verdict_on_a_node_that_is_not_known_is_ignored(self, bench: Bench) -> None:
         bench.ledger.learn([Verdict("stranger", EPOCH, 0, 0)])
         assert bench.ledger.nodes == {}

@@ -220,6 +220,17 @@ class TestPoison:
         bench.steps(taken)
         assert sorted(bench.delivered) == [*range(101, fresh + 1)]
 
+    def test_where_nothing_else_comes_the_panels_word_that_it_commits_tells_a_poison_from_an_outage(
+        self, bench: Bench
+    ) -> None:
+        bench.batcher.add([job(1)])
+        for failures in range(1, FAILURES_ALLOWED + 1):
+            assert bench.refused == []
+            bench.batcher.witness()
+            while bench.calls.count([1]) < failures:
+                bench.step(always_fails_on(1))
+        assert bench.refused == [1]
+
     def test_in_an_outage_nothing_is_refused(self, bench: Bench) -> None:
         bench.batcher.add(jobs(20))
         for _ in range(1000):
