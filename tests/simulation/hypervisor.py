@@ -8,7 +8,7 @@ from tests.simulation.world import World
 from vmwatch.shared.messages import Event, ListedDomain, Vm
 from vmwatch.shared.states import State, state_of_event
 
-Report = Callable[[Event], None]
+VMS_MOST = 3
 
 
 @dataclass
@@ -19,13 +19,28 @@ class Domain:
     persistent: bool
 
 
+@dataclass(frozen=True)
+class Moment:
+    """What was true of a VM right after one of its events, and what that event says. `name`: empty once it is gone."""
+
+    state: State
+    name: str
+    told: State
+
+
+Report = Callable[[Event, int], None]
+"""Takes an event and its moment's index in `Hypervisor.history`; -1 for one that does not tell the state."""
+
+
 class Hypervisor:
-    """Changes its VMs at random, as an operator and the guests would."""
+    """Changes its VMs at random, as an operator and the guests would, and remembers all that was ever true."""
 
     def __init__(self, world: World, name: str) -> None:
         self.world = world
         self.name = name
         self.domains: dict[str, Domain] = {}
+        self.history: dict[str, list[Moment]] = {}
+        """By UUID; each event is a moment, whether an agent hears it or not."""
         self.report: Report | None = None
         """Who listens; None while no agent runs."""
         self._made = 0
@@ -35,10 +50,10 @@ class Hypervisor:
 
     def operate(self) -> None:
         """One random operation that libvirt would accept."""
-        if not self.domains or (len(self.domains) < 5 and self.world.happens(0.2)):
+        if not self.domains or (len(self.domains) < VMS_MOST and self.world.happens(0.2)):
             self._create()
             return
-        domain = self.world.chance.choice(sorted(self.domains.values(), key=lambda domain: domain.uuid))
+        domain = self.world.chance.choice(list(self.domains.values()))
         if domain.state is State.SHUTOFF:
             self.world.chance.choice((self._start, self._start, self._rename, self._undefine))(domain)
         elif domain.state is State.PAUSED:
@@ -58,16 +73,16 @@ class Hypervisor:
             self._start(domain)
 
     def _start(self, domain: Domain) -> None:
-        self._to(domain, State.RUNNING)
+        domain.state = State.RUNNING
         self._tell(domain, "resumed", "unpaused")
         self._tell(domain, "started", "booted")
 
     def _suspend(self, domain: Domain) -> None:
-        self._to(domain, State.PAUSED)
+        domain.state = State.PAUSED
         self._tell(domain, "suspended", "paused")
 
     def _resume(self, domain: Domain) -> None:
-        self._to(domain, State.RUNNING)
+        domain.state = State.RUNNING
         self._tell(domain, "resumed", "unpaused")
 
     def _reboot(self, domain: Domain) -> None:
@@ -81,7 +96,7 @@ class Hypervisor:
         self._stop(domain, "destroyed")
 
     def _stop(self, domain: Domain, detail: str) -> None:
-        self._to(domain, State.SHUTOFF)
+        domain.state = State.SHUTOFF
         if not domain.persistent:
             del self.domains[domain.uuid]
         self._tell(domain, "stopped", detail)
@@ -95,11 +110,13 @@ class Hypervisor:
         del self.domains[domain.uuid]
         self._tell(domain, "undefined", "removed")
 
-    def _to(self, domain: Domain, state: State) -> None:
-        domain.state = state
-
     def _tell(self, domain: Domain, event: str, detail: str) -> None:
+        state = state_of_event(event)
+        here = domain.uuid in self.domains
+        true = domain.state if here else State.ABSENT
+        moments = self.history.setdefault(domain.uuid, [])
+        moments.append(Moment(true, domain.name if here else "", state or true))
         if self.report is not None:
             vm = Vm(domain.uuid, domain.name)
-            state = state_of_event(event)
-            self.report(Event(seq=0, time=self.world.now, vm=vm, event=event, detail=detail, state=state))
+            told = Event(seq=0, time=self.world.now, vm=vm, event=event, detail=detail, state=state)
+            self.report(told, len(moments) - 1 if state is not None else -1)

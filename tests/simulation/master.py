@@ -1,219 +1,223 @@
-"""The master in the simulation: the real ledger, dispatcher and batchers; sockets and processes are virtual."""
+"""The master in the simulation: the real authenticator, ledger and dispatcher; sockets and processes are virtual."""
 
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tests.simulation.network import Network
 from tests.simulation.panel import SimPanel
-from tests.simulation.world import Network, World
+from tests.simulation.truth import PromiseBroken
+from tests.simulation.worker import BATCH_MAX, SimWorker, presence_outcome
+from tests.simulation.world import Process, World
+from vmwatch.shared.errors import MessageError
 from vmwatch.shared.handover import StreamLabel
-from vmwatch.shared.messages import decode_envelope, encode
-from vmwatch.shared.report import Report, Verdict, decode_report
-from vmwatch.supervisor.dispatcher import Dispatcher
+from vmwatch.shared.keys import down_mac, topic_of
+from vmwatch.shared.messages import VERSION, encode
+from vmwatch.shared.report import Report, Verdict
+from vmwatch.supervisor.dispatcher import DEATHS_ALLOWED, Dispatcher
 from vmwatch.supervisor.ledger import Entry, Ledger
-from vmwatch.workers.batcher import Batcher, CallResult, Job, Outcome, Settlement
-from vmwatch.workers.verdicts import compose_report, judge
+from vmwatch.supervisor.receiver import Authenticator
+from vmwatch.workers.batcher import Job, Settlement
+from vmwatch.workers.transport import Reply
 
-CALL_LIMIT_S = 5.0
-HUNG_S = 20.0
-BATCH_MAX = 8
+if TYPE_CHECKING:
+    from tests.simulation.node import SimNode
 
-
-class SimWorker:
-    """One worker process: calls the panel with what it was handed, one call at a time."""
-
-    def __init__(self, master: "SimMaster", generation: int) -> None:
-        self.master = master
-        self.world = master.world
-        self.generation = generation
-        self.batcher = Batcher(BATCH_MAX, self.world.chance)
-        self.alive = True
-        self.calling: list[Job] = []
-        self.heard_at = self.world.now
-        self._call = 0
-
-    def hand(self, jobs: list[Job]) -> None:
-        self.batcher.add(jobs)
-        self.turn()
-
-    def turn(self) -> None:
-        if not self.alive or self.calling:
-            return
-        self.calling = self.batcher.next_call(self.world.now)
-        if not self.calling:
-            at = self.batcher.wait_until(self.world.now)
-            if at is not None:
-                self.world.after(max(0.01, at - self.world.now), self.turn)
-            return
-        self._call += 1
-        call, jobs = self._call, self.calling
-        body = compose_report(self.master.name, jobs)
-
-        def answered(verdicts: list[Verdict]) -> None:
-            if self.alive and call == self._call and self.calling:
-                self._finish(judge(jobs, verdicts), verdicts)
-
-        def timed_out() -> None:
-            if self.alive and call == self._call and self.calling:
-                self._finish(CallResult([Outcome.RETRY] * len(jobs)), [])
-
-        self.master.panel.request(decode_report(body), answered)
-        self.world.after(CALL_LIMIT_S, timed_out)
-
-    def _finish(self, result: CallResult, verdicts: list[Verdict]) -> None:
-        jobs, self.calling = self.calling, []
-        self.heard_at = self.world.now
-        settlement = self.batcher.finished(self.world.now, jobs, result)
-        master, life = self.master, self.master.life
-
-        def arrive() -> None:
-            if master.life == life:
-                master.settled(self.generation, settlement, verdicts)
-
-        self.world.after(self.world.between(0.0001, 0.01), arrive)
-        self.turn()
+HUNG_S = 4.0
+PRESENCE_LIMIT_S = 1.0
+TICK_S = 1.0
+MEMORY_BYTES = 16 * 1024
+"""Little, so that the credit is used up in an outage."""
 
 
-class SimMaster:
+@dataclass
+class Secrets:
+    """What the configuration of all masters says."""
+
+    now: str = "FIRSTSECRET0000001"
+    previous: str = ""
+
+
+class SimMaster(Process):
     """One master's host; each start is a new run with a new name and an empty memory."""
 
-    def __init__(self, world: World, network: Network, panel: SimPanel, workers: int) -> None:
-        self.world = world
+    def __init__(
+        self, world: World, network: Network, panel: SimPanel, host: str, workers: int, secrets: Secrets
+    ) -> None:
+        super().__init__(world)
         self.network = network
         self.panel = panel
+        self.host = host
+        self.secrets = secrets
         self.worker_count = workers
-        self.alive = False
-        self.life = 0
         self.name = ""
-        self.nodes: dict[str, SimNodeLike] = {}
+        self.nodes: dict[str, list[SimNode]] = {}
+        """By node_id."""
         self.refused: set[tuple[str, int, int]] = set()
         """(node, epoch, seq) of what lies in the dead letters."""
+        self.rejected: Counter[str] = Counter()
+        self.workers: dict[int, SimWorker] = {}
+        self._deaths: Counter[int] = Counter()
+        """By entry: how many workers were lost that held it."""
         self._generations = 0
         self.start()
 
     def start(self) -> None:
-        self.alive = True
-        self.life += 1
-        self.name = f"m{self.life}"
-        self.ledger = Ledger(self.name, 64 * 1024, self.world.now)
+        super().start()
+        self.name = f"{self.host}-{self.life}"
+        self.reload()
+        self.ledger = Ledger(self.name, MEMORY_BYTES, self.world.now)
         self.dispatcher = Dispatcher(2 * BATCH_MAX)
-        self.workers: dict[int, SimWorker] = {}
+        self.workers.clear()
+        self._deaths.clear()
         for _ in range(self.worker_count):
             self._new_worker()
-        self._tick(self.life)
+        self._tick()
 
     def kill(self) -> None:
-        self.alive = False
-        self.life += 1
+        super().kill()
         for worker in self.workers.values():
-            worker.alive = False
-        for node in self.nodes.values():
-            node.master_died()
+            worker.kill()
+        for nodes in self.nodes.values():
+            for node in nodes:
+                node.master_died(self)
 
-    def kill_worker(self) -> None:
-        """A worker dies; the supervisor process learns it and replaces it."""
-        if self.alive and self.workers:
-            generation = self.world.chance.choice(sorted(self.workers))
-            self._lose(self.workers[generation])
+    def reload(self) -> None:
+        """Read the configuration's secrets."""
+        self.authenticator = Authenticator(self.secrets.now, self.secrets.previous)
 
-    def hang_worker(self) -> None:
-        """A worker stops: its calls' answers reach no one; it is noticed by its silence."""
-        if self.alive and self.workers:
-            self.workers[self.world.chance.choice(sorted(self.workers))].alive = False
+    # Workers
 
     def _new_worker(self) -> None:
         self._generations += 1
         self.workers[self._generations] = SimWorker(self, self._generations)
         self.dispatcher.worker_ready(self._generations)
 
-    def _lose(self, worker: SimWorker) -> None:
-        worker.alive = False
-        del self.workers[worker.generation]
-        for entry in self.dispatcher.worker_lost(worker.generation, [job.id for job in worker.calling]):
-            self._settle(entry, refused=True)
-        self.world.after(self.world.between(0.1, 1.0), lambda life=self.life: self._replace(life))  # type: ignore[misc]
+    def heard(self, worker: SimWorker) -> None:
+        worker.heard_at = self.world.now
 
-    def _replace(self, life: int) -> None:
-        if life == self.life:
+    def calls(self, worker: SimWorker) -> None:
+        """A worker begins a call: never may two calls for one VM be in flight."""
+        worker.heard_at = self.world.now
+        lanes = {job.lane for job in worker.calling}
+        for other in self.workers.values():
+            if other is not worker and any(job.lane in lanes for job in other.calling):
+                raise PromiseBroken(f"two calls for one VM at once: workers {worker.generation}, {other.generation}")
+
+    def lose(self, worker: SimWorker) -> None:
+        """A worker died, or is killed because it hangs; the supervisor process learns it and replaces it."""
+        worker.kill()
+        if self.workers.pop(worker.generation, None) is None:
+            return
+        held = [id_ for id_ in self.ledger.entries if self.dispatcher.owned(worker.generation, id_)]
+        self._deaths.update(held)
+        for entry in self.dispatcher.worker_lost(worker.generation, [job.id for job in worker.calling]):
+            self._refuse(entry, self._deaths[entry.id] >= DEATHS_ALLOWED)
+
+        def replace() -> None:
             self._new_worker()
             self._hand_out()
 
-    def receive(self, node: str, body: bytes) -> None:
-        """A frame whose authentication was right."""
-        if self.alive:
-            self.dispatcher.add(self.ledger.receive(self.world.now, node, decode_envelope(body)))
-            self._hand_out()
-            self._acknowledge()
+        self.later(self.world.between(0.05, 0.5), replace)
 
-    def settled(self, generation: int, settlement: Settlement, verdicts: list[Verdict]) -> None:
-        """A worker's result arrives."""
-        for id_ in settlement.delivered:
-            self._finish(generation, id_, refused=False)
-        for refusal in settlement.refused:
-            self._finish(generation, refusal.id, refused=True)
-        self.ledger.learn(verdicts)
+    # From the nodes
+
+    def receive(self, frames: list[bytes]) -> None:
+        """A message of the PULL socket."""
+        try:
+            node, envelope = self.authenticator.verify(frames)
+        except MessageError as error:
+            self.rejected[error.reason] += 1
+            return
+        self.dispatcher.add(self.ledger.receive(self.world.now, node, envelope))
+        if sum(record.unsettled_bytes for record in self.ledger.nodes.values()) > 2 * MEMORY_BYTES:
+            raise PromiseBroken(f"the master holds more than it may: {MEMORY_BYTES} bytes are shared as credit")
         self._hand_out()
         self._acknowledge()
 
-    def _finish(self, generation: int, id_: int, refused: bool) -> None:
-        entry = self.dispatcher.owned(generation, id_)
-        if entry is not None:
-            self.dispatcher.done(generation, id_, success=not refused)
-            self._settle(entry, refused)
+    # From the workers
 
-    def _settle(self, entry: Entry, refused: bool) -> None:
-        if refused:
-            self.refused.add((entry.stream.node, entry.stream.epoch, entry.seq))
-        self.ledger.settle(entry)
+    def settled(self, worker: SimWorker, settlement: Settlement, verdicts: list[Verdict]) -> None:
+        """A worker's result arrives, perhaps of one that is no more."""
+        worker.heard_at = self.world.now
+        for id_ in settlement.delivered:
+            entry = self.dispatcher.owned(worker.generation, id_)
+            if entry is not None:
+                self.dispatcher.done(worker.generation, id_, success=True)
+                self.ledger.settle(entry)
+        for refused in settlement.refused:
+            entry = self.dispatcher.owned(worker.generation, refused.id)
+            if entry is not None:
+                self.dispatcher.done(worker.generation, refused.id, success=False)
+                by_panel = not refused.reason.startswith("failed alone")
+                self._refuse(entry, by_panel or worker.gave_up_rightly(refused.id))
+        if worker.generation in self.workers:
+            self.ledger.learn(verdicts)
+        self._hand_out()
+        self._acknowledge()
+
+    def _refuse(self, entry: Entry, rightly: bool) -> None:
+        key = (entry.stream.node, entry.stream.epoch, entry.seq)
+        if not rightly:
+            raise PromiseBroken(f"refused without the reasons of design 01: {key}")
+        self.refused.add(key)
+        self.ledger.refuse(entry)
+
+    # The loop
 
     def _hand_out(self) -> None:
+        if not self.dispatcher.waiting:
+            return
         for generation, worker in self.workers.items():
             jobs = []
             for entry in self.dispatcher.take(generation):
                 e = self.ledger.report_entry(entry.stream)
                 label = StreamLabel(e.node, e.epoch, e.base, e.agent, e.interval)
                 jobs.append(Job(entry.id, label, entry.seq, entry.lane, entry.raw))
-            if jobs and worker.alive:
+            if jobs:
                 worker.hand(jobs)
 
     def _acknowledge(self) -> None:
         for node, ack in self.ledger.acknowledgements(self.world.now):
-            body = encode(ack)
-            self.network.carry(node, lambda node=node, body=body: self.nodes[node].hear(self, body))  # type: ignore[misc]
+            topic, body = topic_of(node), encode(ack)
+            frames = [topic, VERSION, down_mac(self.authenticator.key_of(node), topic, body), body]
+            for agent in self.nodes.get(node, ()):
+                self._publish(agent, frames)
 
-    def _tick(self, life: int) -> None:
-        if life != self.life:
-            return
+    def _publish(self, agent: "SimNode", frames: list[bytes]) -> None:
+        if agent.alive and agent.master is self:
+            self.network.carry(self.host, agent.host, agent, lambda: agent.hear(self, frames))
+
+    def _tick(self) -> None:
         for worker in list(self.workers.values()):
-            if worker.alive and not worker.calling:
-                worker.heard_at = self.world.now
             if self.world.now - worker.heard_at > HUNG_S:
-                self._lose(worker)
+                self.lose(worker)
         self._hand_out()
         self._acknowledge()
         self._tell_presence()
-        self.ledger.forget(self.world.now)
-        self.world.after(0.5, lambda: self._tick(life))
+        self.authenticator.forget(self.ledger.forget(self.world.now))
+        self.later(TICK_S, self._tick)
+
+    def _bear_witness(self) -> None:
+        self.dispatcher.witness()
+        for worker in self.workers.values():
+            worker.witness()
 
     def _tell_presence(self) -> None:
         entries = self.ledger.presence(self.world.now)
         if entries is None:
             return
-        life, state = self.life, {"open": True}
+        is_open = True
 
-        def done(delivered: bool, verdicts: list[Verdict]) -> None:
-            if life == self.life and state["open"]:
-                state["open"] = False
-                self.ledger.presence_done(self.world.now, delivered)
+        def done(reply: Reply | None) -> None:
+            nonlocal is_open
+            if is_open:
+                is_open = False
+                delivered, verdicts = presence_outcome(reply)
+                self.ledger.presence_done(self.world.now, delivered=delivered)
+                if verdicts:
+                    self._bear_witness()
                 self.ledger.learn(verdicts)
 
-        self.panel.request(Report(self.name, entries), lambda verdicts: done(True, verdicts))
-        self.world.after(CALL_LIMIT_S, lambda: done(False, []))
-
-
-class SimNodeLike:
-    """What a master sees of a node in the simulation."""
-
-    def hear(self, master: SimMaster, body: bytes) -> None:
-        raise NotImplementedError
-
-    def master_died(self) -> None:
-        raise NotImplementedError
-
-
+        self.panel.request(encode(Report(self.name, entries)), lambda reply: self.later(0.0, lambda: done(reply)))
+        self.later(PRESENCE_LIMIT_S, lambda: done(None))

@@ -1,8 +1,11 @@
-"""Virtual time and a seeded source of chance: the same seed gives the same run, step by step."""
+"""Virtual time and seeded sources of chance: the same seed gives the same run, step by step."""
 
 import heapq
 import random
 from collections.abc import Callable
+
+BEGAN_WALL_S = 1_760_000_000.0
+"""What clocks that are right show at virtual time 0: seconds since 1970."""
 
 Action = Callable[[], None]
 
@@ -22,55 +25,60 @@ class World:
         self._count += 1
         heapq.heappush(self._agenda, (self.now + delay_s, self._count, action))
 
-    def run(self, until: float, done: Callable[[], bool] = lambda: False) -> bool:
-        """Run to virtual time `until`, or until `done` says so (asked ten times a virtual second)."""
-        check_at = self.now
-        while self._agenda and self._agenda[0][0] <= until:
-            at, _, action = heapq.heappop(self._agenda)
-            self.now = at
-            if at >= check_at:
-                if done():
-                    return True
-                check_at = at + 0.1
+    def run(self, until: float) -> None:
+        """Run to virtual time `until`."""
+        agenda = self._agenda
+        while agenda and agenda[0][0] <= until:
+            self.now, _, action = heapq.heappop(agenda)
             self.steps += 1
             action()
-        self.now = max(self.now, until)
-        return done()
+        self.now = until
 
     def happens(self, probability: float) -> bool:
-        return self.chance.random() < probability
+        return probability > 0.0 and self.chance.random() < probability
 
     def between(self, low: float, high: float) -> float:
-        return self.chance.uniform(low, high)
+        return low + (high - low) * self.chance.random()
 
 
-class Faults:
-    """How bad the world is now. All zero: it is calm, and everything must come right again."""
+class Process:
+    """Something that runs: a kill ends all that it had begun, a hang (SIGSTOP, a swapping host) delays it."""
 
-    def __init__(self, lose: float = 0.0, repeat: float = 0.0, straggle: float = 0.0) -> None:
-        self.lose = lose
-        self.repeat = repeat
-        self.straggle = straggle
-        """Probability that something takes seconds instead of milliseconds, and so is overtaken."""
-
-    def calm(self) -> None:
-        self.lose = self.repeat = self.straggle = 0.0
-
-
-class Network:
-    """Carries frames between nodes and masters: loses, repeats, delays, reorders, and partitions."""
-
-    def __init__(self, world: World, faults: Faults) -> None:
+    def __init__(self, world: World) -> None:
         self.world = world
-        self.faults = faults
-        self.cut: set[str] = set()
-        """Nodes that cannot reach the master's host now."""
+        self.alive = False
+        self.life = 0
+        self._hung_until = 0.0
 
-    def carry(self, node: str, deliver: Action) -> None:
-        """One frame from or to `node`."""
-        if node in self.cut or self.world.happens(self.faults.lose):
-            return
-        copies = 2 if self.world.happens(self.faults.repeat) else 1
-        for _ in range(copies):
-            slow = self.world.happens(self.faults.straggle)
-            self.world.after(self.world.between(1.0, 8.0) if slow else self.world.between(0.001, 0.02), deliver)
+    def start(self) -> None:
+        """Begin a life."""
+        self.alive = True
+        self.life += 1
+        self._hung_until = 0.0
+
+    def kill(self) -> None:
+        """End it, as kill -9 does."""
+        self.alive = False
+        self.life += 1
+
+    def hang(self, for_s: float) -> None:
+        """Do nothing for so long; what arrives meanwhile is done then, in its order."""
+        self._hung_until = max(self._hung_until, self.world.now + for_s)
+
+    @property
+    def hung(self) -> bool:
+        return self._hung_until > self.world.now
+
+    def later(self, delay_s: float, action: Action) -> None:
+        """Something that this life of the process will do, unless it is killed before; nothing if it is dead."""
+        life = self.life
+
+        def unless_dead() -> None:
+            if life != self.life or not self.alive:
+                return
+            if self.hung:
+                self.world.after(self._hung_until - self.world.now, unless_dead)
+            else:
+                action()
+
+        self.world.after(delay_s, unless_dead)

@@ -1,0 +1,82 @@
+"""What must hold at every moment of a run, whatever happens: each breach raises PromiseBroken at once."""
+
+from collections.abc import Iterable
+
+from tests.simulation.hypervisor import Hypervisor
+from vmwatch.panel.registration import Draft, Known
+from vmwatch.shared.states import State
+
+Key = tuple[str, int, int]
+"""(node, epoch, seq)."""
+
+
+class PromiseBroken(AssertionError):
+    """The promise does not hold; the text says which part of it."""
+
+
+class Truth:
+    """Knows what each message said and when it was true, and holds the panel's picture against it.
+
+    The picture may lag behind the truth, but never behind a message that was registered: for each VM of each node,
+    `bounds` has the index (in `Hypervisor.history`) of the latest moment that the panel was told of, and the
+    claim must be something that was true then or later.
+    """
+
+    def __init__(self) -> None:
+        self.hypervisors: dict[str, Hypervisor] = {}
+        """By the node_id of the agent."""
+        self.bounds: dict[tuple[str, str], int] = {}
+        """By (node, uuid)."""
+        self._events: dict[Key, tuple[str, int]] = {}
+        self._inventories: dict[Key, dict[str, int]] = {}
+
+    # What the nodes write
+
+    def wrote_event(self, key: Key, uuid: str, moment: int) -> None:
+        """An event was committed to an outbox; `moment` is -1 if it does not tell the VM's state."""
+        self._events[key] = (uuid, moment)
+
+    def wrote_inventory(self, key: Key, moments: dict[str, int]) -> None:
+        """An inventory was; `moments`: of each VM's last event that was committed before the listing began."""
+        self._inventories[key] = moments
+
+    # What the panel makes of it
+
+    def committed(self, known: Known, draft: Draft) -> None:
+        """The panel has committed a report."""
+        if not draft.keys:
+            return
+        changed = set(draft.claims)
+        for (node, epoch), seqs in draft.keys.items():
+            if epoch < known.nodes[node].newest_epoch:
+                continue  # of an earlier run of the agent: the panel may know better
+            for seq in seqs:
+                changed |= {(uuid, node) for uuid in self._raise(node, epoch, seq)}
+        for uuid, node in changed:
+            self._compare(known, uuid, node)
+
+    def _raise(self, node: str, epoch: int, seq: int) -> Iterable[str]:
+        key = (node, epoch, seq)
+        if key in self._events:
+            uuid, moment = self._events[key]
+            self.bounds[node, uuid] = max(moment, self.bounds.get((node, uuid), -1))
+            return (uuid,)
+        moments = self._inventories.get(key, {})
+        for uuid, moment in moments.items():
+            self.bounds[node, uuid] = max(moment, self.bounds.get((node, uuid), -1))
+        return moments
+
+    def _compare(self, known: Known, uuid: str, node: str) -> None:
+        claim = known.claim(uuid, node)
+        bound = self.bounds.get((node, uuid), -1)
+        moments = self.hypervisors[node].history.get(uuid, [])[max(0, bound) :]
+        state = State.ABSENT if claim is None else claim.state
+        if state is State.UNKNOWN or (bound < 0 and state is State.ABSENT):
+            return
+        if not any(state in (moment.state, moment.told) for moment in moments):
+            raise PromiseBroken(
+                f"the panel says {state} of VM {uuid} on {node}, and since it was told last (moment {bound}) only this "
+                f"was true: {[(moment.state, moment.told) for moment in moments]}"
+            )
+        if claim is not None and any(m.name for m in moments) and claim.name not in {m.name for m in moments}:
+            raise PromiseBroken(f"the panel calls VM {uuid} of {node} {claim.name!r}, not what it was called last")
