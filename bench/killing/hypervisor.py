@@ -1,10 +1,12 @@
 """A private libvirtd that is kept running, its domains kept busy; an observer writes down what it tells."""
 
+import json
 import random
 import shutil
 import signal
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import libvirt
@@ -82,6 +84,10 @@ class Hypervisor(threading.Thread):
         names = {libvirt.VIR_DOMAIN_RUNNING: "running", libvirt.VIR_DOMAIN_PAUSED: "paused"}
         domains = self.libvirtd.connection.listAllDomains()
         return {domain.UUIDString(): (domain.name(), names.get(domain.state()[0], "shutoff")) for domain in domains}
+
+    def write_lives(self) -> None:
+        """Keep what libvirt told beside the logs, for who looks for a cause."""
+        (self._folder / "lives.json").write_text(json.dumps([asdict(life) for life in self.lives]))
 
     def close(self) -> None:
         """End everything, whatever has happened before."""

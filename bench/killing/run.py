@@ -154,6 +154,7 @@ class Run:
 
     def _reckon(self, seconds: float, wrong: list[str], troubles: list[str]) -> Outcome:
         installation, hypervisor = self.installation, self.installation.hypervisor
+        hypervisor.write_lives()
         found = compare(installation.outboxes, installation.panel_database)
         agreement = agree(hypervisor.lives, found.told.get(NODE, {}))
         refused = len(installation.dead_letters.read_text().splitlines()) if installation.dead_letters.exists() else 0

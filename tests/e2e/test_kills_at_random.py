@@ -136,6 +136,13 @@ def test_events_of_libvirt_told_in_parts_by_two_runs_of_the_node_are_no_hole() -
     assert (found.holes, found.told, found.untold) == (0, 2, 1)
 
 
+def test_events_from_a_libvirtd_that_died_during_the_opening_and_from_the_next_are_no_hole() -> None:
+    next_life = [("vm3", "started", "booted"), ("vm3", "suspended", "paused"), ("vm3", "resumed", "unpaused")]
+    lives = [Life(LIFE, LIFE[:2]), Life(next_life, next_life)]
+    assert agree(lives, {1: LIFE[:1], 2: LIFE[1:2] + next_life[1:]}).holes == 0
+    assert agree(lives, {1: LIFE[:1], 2: LIFE[1:2] + next_life[:1] + next_life[2:]}).holes > 0
+
+
 @pytest.mark.parametrize(
     ("runs", "why"),
     [
