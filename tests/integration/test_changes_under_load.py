@@ -21,12 +21,12 @@ import pytest
 
 from tests.testbed.backlog import NO_LIBVIRT, assert_all_registered, fill, registered
 from tests.testbed.daemon import needs_libvirtd
+from tests.testbed.oldoutbox import EPOCH, VERSION_1, write_outbox
 from tests.testbed.service import Service, command
 from tests.testbed.stack import SECRET, SERVICE, Panel, Stack
 from tests.testbed.stream import Stream, assert_none_twice_and_in_order, assert_whole, in_nodes_order, told_by
 from tests.testbed.testdriver import TestDriverDaemon
 from tests.testbed.waiting import free_port_pair, wait_until
-from vmwatch.node.outboxfile import machine_id
 from vmwatch.shared import conffile
 from vmwatch.shared.exits import Exit
 from vmwatch.shared.keys import node_key
@@ -508,28 +508,6 @@ def said(rotation: Rotation) -> dict[int, int]:
         return dict(Counter(int(number) for number in re.findall(r"'wrong(\d+)' is not allowed", text)))
 
 
-VERSION_1 = """
-CREATE TABLE fact (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
-CREATE TABLE message (
-    id INTEGER PRIMARY KEY,
-    epoch INTEGER NOT NULL,
-    seq INTEGER NOT NULL,
-    type TEXT NOT NULL,
-    token TEXT NOT NULL,
-    added INTEGER NOT NULL,
-    payload BLOB NOT NULL,
-    UNIQUE (epoch, seq)
-);
-CREATE INDEX message_type ON message (type, epoch, seq) WHERE type <> 'event';
-PRAGMA application_id = 0x564D574E;
-PRAGMA user_version = 1;
-"""
-"""An outbox of version 1, written down here and never to be changed: such files exist."""
-EVENT = (
-    '{"time":1763900000.5,"type":"event","vm":{"uuid":"00000000-0000-0000-0000-%012d","name":"old%d"},'
-    '"event":"started","detail":"booted","state":"running"}'
-)
-EPOCH = 1_763_900_000_000_000
 TOMORROW = """
 import sys
 from vmwatch.node import schema
@@ -541,20 +519,6 @@ from vmwatch.node.main import main
 sys.exit(main(sys.argv[1:]))
 """
 """A vmwatch-node of a later version, which knows one more step."""
-
-
-def write_outbox(path: Path, script: str, rows: int) -> None:
-    """An outbox as a program of that version left it, with so many events that were not delivered."""
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.executescript(script)
-        facts = {"node_id": "n", "machine_id": machine_id(), "epoch": EPOCH, "seq": rows + 7, "dropped": "{}"}
-        connection.executemany("INSERT INTO fact VALUES (?, ?)", facts.items())
-        connection.executemany(
-            "INSERT INTO message (epoch, seq, type, token, added, payload) VALUES (?, ?, 'event', '', ?, ?)",
-            # A gap, as dropped statistics leave one.
-            [(EPOCH, n + (7 if n > 10 else 0), EPOCH, (EVENT % (n, n)).encode()) for n in range(1, rows + 1)],
-        )
-        connection.commit()
 
 
 def content(path: Path) -> tuple[int, list[tuple[object, ...]]]:
