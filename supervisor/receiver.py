@@ -4,6 +4,7 @@
 """
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -24,8 +25,19 @@ FRAMES = 4
 PEERS_KEPT = 256
 """Peers whose rejects are told apart; names cost an attacker nothing, memory costs us."""
 REJECTS_LOGGED_EVERY_S = 10.0
-RECEIVE_HWM = 64
-"""Frames that wait per connection; beyond them TCP makes the node wait. ZeroMQ is a wire here, not a store."""
+RECEIVE_HWM = 8
+"""Messages that wait per connection, each of up to 8 MiB; beyond them TCP makes the node wait. ZeroMQ is a wire here,
+not a store."""
+LARGE_BYTES = 64 * 1024
+READ_MOST_BYTES = MAX_FRAME_BYTES + 64 * 1024
+"""What is a little too large is read, so that it can be counted and its sender named. What is larger than this libzmq
+cuts off, silently, before it has the memory for it."""
+DOUBTED_FROM_BYTES = 1024 * 1024
+DOUBT_FACTOR = 10.0
+"""After a larger body than this had a wrong MAC none is looked at for so many times as long as it took to find out:
+anybody can send them, and to hash 8 MiB takes longer than to accept 500 events. No node of usual size sends any."""
+TURN_MOST_S = 0.02
+"""So long one turn may read: the largest frames, however many come, must not keep results and acknowledgements back."""
 
 
 class Authenticator:
@@ -36,12 +48,13 @@ class Authenticator:
         self._keys: dict[str, bytes] = {}
         """Key of each node's last valid frame: only who holds a key gets an entry."""
 
-    def verify(self, frames: Sequence[bytes]) -> tuple[str, Envelope]:
+    def verify(self, frames: Sequence[bytes | memoryview]) -> tuple[str, Envelope]:
         """(node, envelope) of a genuine frame. Raises MessageError with one of the reasons `frames`, `version`, `node`,
         `oversized`, `mac`, `envelope`; only the last is said of a body that was parsed."""
         if len(frames) != FRAMES:
             raise MessageError("frames", f"not {FRAMES} frames")
-        version, name, mac, body = frames
+        version, name, mac = map(bytes, frames[:3])
+        body = frames[3]
         if version != VERSION:
             raise MessageError("version", f"not {VERSION.decode()}")
         node = claimed_name(frames)
@@ -53,9 +66,9 @@ class Authenticator:
         if key is None:
             raise MessageError("mac", "wrong key: secret or node_key of this node is not the master's")
         self._keys[node] = key
-        return node, decode_envelope(body)
+        return node, decode_envelope(bytes(body))
 
-    def _matching_key(self, node: str, name: bytes, mac: bytes, body: bytes) -> bytes | None:
+    def _matching_key(self, node: str, name: bytes, mac: bytes, body: bytes | memoryview) -> bytes | None:
         if len(mac) != KEY_BYTES:
             return None
         for secret in self._secrets:
@@ -74,9 +87,9 @@ class Authenticator:
             self._keys.pop(node, None)
 
 
-def claimed_name(frames: Sequence[bytes]) -> str:
+def claimed_name(frames: Sequence[bytes | memoryview]) -> str:
     """The node_id that a message claims, not proven; empty if it is none."""
-    name = frames[1].decode("ascii", errors="replace") if len(frames) > 1 and len(frames[1]) <= 64 else ""
+    name = bytes(frames[1]).decode("ascii", errors="replace") if len(frames) > 1 and len(frames[1]) <= 64 else ""
     return name if NODE_ID.fullmatch(name) else ""
 
 
@@ -128,45 +141,60 @@ class Receiver:
         self.rejects = Rejects()
         self._authenticator = keys
         self._logged = RateLimit(REJECTS_LOGGED_EVERY_S)
+        self._doubt_until = 0.0
         self.socket = tcp_socket(context, zmq.PULL, endpoint)
         self.socket.rcvhwm = RECEIVE_HWM
-        # What is a little too large is read, so that it can be counted and its sender named; libzmq silently
-        # cuts the connection of what is larger than this, before it has the memory for it.
-        self.socket.setsockopt(zmq.MAXMSGSIZE, 2 * MAX_FRAME_BYTES)
+        self.socket.setsockopt(zmq.MAXMSGSIZE, READ_MOST_BYTES)
         bind(self.socket, endpoint, "listen")
 
     def receive(self, now: float, most: int) -> list[tuple[str, Envelope]]:
-        """What genuine messages wait, after reading at most `most` of any kind. Never blocks."""
+        """What genuine messages wait, after reading at most `most` of any kind, or for TURN_MOST_S. Never blocks."""
         genuine = []
+        enough_at = time.monotonic() + TURN_MOST_S
         for _ in range(most):
             read = self._read()
             if read is None:
                 break
             frames, address = read
             try:
-                genuine.append(self._authenticator.verify(frames))
+                genuine.append(self._verify(frames))
             except MessageError as error:
                 self._reject(now, error, address, claimed_name(frames))
+            if time.monotonic() > enough_at:
+                break
         return genuine
 
-    def _read(self) -> tuple[list[bytes], str] | None:
-        """One message's frames, none if they are too many, and its sender's address."""
+    def _verify(self, frames: Sequence[bytes | memoryview]) -> tuple[str, Envelope]:
+        """See `Authenticator.verify`; also raises MessageError (`doubted`)."""
+        if len(frames) != FRAMES or len(frames[3]) <= DOUBTED_FROM_BYTES:
+            return self._authenticator.verify(frames)
+        begun = time.monotonic()
+        if begun < self._doubt_until:
+            raise MessageError("doubted", "not looked at: bodies of this size with a wrong MAC come; sent again later")
         try:
-            first = self.socket.recv(zmq.NOBLOCK, copy=False)
+            return self._authenticator.verify(frames)
+        except MessageError as error:
+            if error.reason == "mac":
+                ended = time.monotonic()
+                self._doubt_until = ended + DOUBT_FACTOR * (ended - begun)
+            raise
+
+    def _read(self) -> tuple[list[bytes | memoryview], str] | None:
+        """One message's frames, none if they are not four, and its sender's address."""
+        try:
+            frame = self.socket.recv(zmq.NOBLOCK, copy=False)
         except zmq.Again:
             return None
-        address = _address_of(first)
-        frames = [first.bytes]
-        more = first.more
+        address = _address_of(frame)
+        frames = [frame]
         count = 1
-        while more:
+        while frame.more:
             # Drained to its end but not collected: a message of a million frames must not cost a million objects.
-            frame = self.socket.recv(zmq.NOBLOCK)
-            more = bool(self.socket.getsockopt(zmq.RCVMORE))
+            frame = self.socket.recv(zmq.NOBLOCK, copy=False)
             count += 1
             if count <= FRAMES:
                 frames.append(frame)
-        return (frames if count == FRAMES else []), address
+        return ([_content(frame) for frame in frames] if count == FRAMES else []), address
 
     def _reject(self, now: float, error: MessageError, address: str, claimed: str) -> None:
         self.rejects.count(error.reason, address, claimed)
@@ -184,6 +212,11 @@ class Receiver:
     def close(self) -> None:
         """Stop intake: what is not accepted yet is dropped here, and sent again by its node."""
         self.socket.close()
+
+
+def _content(frame: zmq.Frame) -> bytes | memoryview:
+    """What is large is not copied: it may well be rejected."""
+    return frame.bytes if len(frame) < LARGE_BYTES else frame.buffer
 
 
 def _address_of(frame: zmq.Frame) -> str:

@@ -14,7 +14,7 @@ from vmwatch.shared.endpoints import Endpoint
 from vmwatch.shared.errors import ConfigurationError, MessageError
 from vmwatch.shared.keys import node_key, up_mac
 from vmwatch.shared.messages import MAX_FRAME_BYTES, VERSION, Envelope
-from vmwatch.supervisor.receiver import PEERS_KEPT, Authenticator, Receiver, Rejects
+from vmwatch.supervisor.receiver import DOUBTED_FROM_BYTES, PEERS_KEPT, Authenticator, Receiver, Rejects
 
 SECRET = "A1B2C3D4E5F6G7H8"
 PREVIOUS = "OLDOLDOLDOLDOLD1"
@@ -174,6 +174,42 @@ class TestReceiver:
             push.send_multipart(frames())
         got = wait_until(lambda: receiver.receive(0.0, 3), "frames")
         assert len(got) <= 3
+
+    def test_a_turn_ends_when_its_time_is_over(
+        self, receiver: Receiver, push: zmq.Socket[bytes], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("vmwatch.supervisor.receiver.TURN_MOST_S", 0.0)
+        for _ in range(5):
+            push.send_multipart(frames())
+        turns: list[int] = []
+        while sum(turns) < 5:
+            turns.append(len(wait_until(lambda: receiver.receive(0.0, 10), "a frame")))
+        assert turns == [1] * 5
+
+    def test_after_a_large_body_with_a_wrong_mac_others_are_not_even_hashed(
+        self, receiver: Receiver, push: zmq.Socket[bytes], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("vmwatch.supervisor.receiver.DOUBT_FACTOR", 1e6)
+        large = BODY[:-1] + b" " * DOUBTED_FROM_BYTES + b"}"
+        push.send_multipart(frames(body=large))
+        assert wait_until(lambda: receiver.receive(0.0, 10), "a large genuine frame")
+        push.send_multipart(frames(secret="SOMEOTHERSECRET1", body=large))
+        push.send_multipart(frames(body=large))
+        push.send_multipart(frames())
+        got = wait_until(lambda: receiver.receive(0.0, 10), "the small genuine frame")
+        assert len(got) == 1
+        assert receiver.rejects.by_reason == {"mac": 1, "doubted": 1}
+
+    def test_doubt_ends_in_time(self, receiver: Receiver, push: zmq.Socket[bytes]) -> None:
+        large = BODY[:-1] + b" " * DOUBTED_FROM_BYTES + b"}"
+        push.send_multipart(frames(secret="SOMEOTHERSECRET1", body=large))
+        wait_until(lambda: receiver.receive(0.0, 1) or receiver.rejects.by_reason, "the wrong one")
+
+        def taken() -> bool:
+            push.send_multipart(frames(body=large))
+            return bool(receiver.receive(0.0, 10))
+
+        wait_until(taken, "a large genuine frame to be taken again")
 
     def test_a_flood_of_rejects_writes_few_lines(
         self, receiver: Receiver, push: zmq.Socket[bytes], caplog: pytest.LogCaptureFixture
