@@ -19,6 +19,7 @@ WORKERS = 2
 SUSTAINED_S = 5.0
 SUSTAINED_ROUNDS = 3
 DRAIN_LIMIT_S = 900.0
+POLL_S = 0.05
 SHARE_OF_SUSTAINED = Goal(0.9)
 
 QUIET = tuple(f"quiet{number}" for number in range(1, 5))
@@ -80,7 +81,7 @@ def _drained_to(node: Service, limit: int) -> _Reading:
             return reading
         if reading.at > deadline:
             raise AssertionError(f"{reading.depth} messages are left after {DRAIN_LIMIT_S:.0f} s")
-        time.sleep(0.01)
+        time.sleep(POLL_S)
 
 
 def fairness(figures: Figures) -> None:
