@@ -102,7 +102,8 @@ class Cluster:
             self.world.run(self.world.now + 0.5)
 
     def _quiet(self) -> bool:
-        return all(node.idle for node in self.nodes) and not any(node.wanted for node in self.panel.known.nodes.values())
+        wanted = any(node.wanted for node in self.panel.known.nodes.values())
+        return not wanted and all(node.idle for node in self.nodes)
 
     # The promise
 
@@ -133,7 +134,8 @@ class Cluster:
     def _check_drops(self) -> None:
         """What an outbox had no room for was counted, and the panel was told of it."""
         for node in self.nodes:
-            told, drops = sum(node.reported.values()), node.drops + sum(node.outbox.dropped.values())
+            told = sum(count for key, count in node.reported.items() if key not in node.dropped)
+            drops = node.drops + sum(node.outbox.dropped.values())
             if drops != told and not node.lost:
                 raise PromiseBroken(f"{node.name} dropped {drops} messages and reported {told}")
 

@@ -104,7 +104,7 @@ class Faults:
         ways = {Kind.CUT_UP: [(node, master)], Kind.CUT_DOWN: [(master, node)]}
         for way in ways.get(kind, [(node, master), (master, node)]):
             network.cut(*way)
-            heal = lambda way=way: network.heal(*way) if self.cluster.blowing else None  # type: ignore[misc] # noqa: E731
+            heal = lambda way=way: network.heal(*way) if self.cluster.blowing else None  # noqa: E731
             self.world.after(seconds, heal)
 
     def _replay(self, luck: Random) -> None:
@@ -124,7 +124,7 @@ class Faults:
         for master in cluster.masters:
             master.reload()
         for node in cluster.nodes:
-            change = lambda node=node: node.set_key(secrets.now)  # type: ignore[misc] # noqa: E731
+            change = lambda node=node: node.set_key(secrets.now)  # noqa: E731
             self.world.after(self.world.between(0.0, seconds), change)
 
         def retire() -> None:

@@ -195,13 +195,11 @@ class SimMaster(Process):
         self._hand_out()
         self._acknowledge()
         self._tell_presence()
+        for generation, worker in self.workers.items():
+            if self.dispatcher.in_hand(generation):
+                worker.others_succeeded(self.dispatcher.elsewhere(generation))
         self.authenticator.forget(self.ledger.forget(self.world.now))
         self.later(TICK_S, self._tick)
-
-    def _bear_witness(self) -> None:
-        self.dispatcher.witness()
-        for worker in self.workers.values():
-            worker.witness()
 
     def _tell_presence(self) -> None:
         entries = self.ledger.presence(self.world.now)
@@ -216,7 +214,7 @@ class SimMaster(Process):
                 delivered, verdicts = presence_outcome(reply)
                 self.ledger.presence_done(self.world.now, delivered=delivered)
                 if verdicts:
-                    self._bear_witness()
+                    self.dispatcher.witness()
                 self.ledger.learn(verdicts)
 
         self.panel.request(encode(Report(self.name, entries)), lambda reply: self.later(0.0, lambda: done(reply)))

@@ -17,7 +17,7 @@ from vmwatch.shared.messages import VERSION, Event, ListedDomain, decode_acknowl
 INTERVAL_S = 2.0
 INVENTORY_S = 60.0
 COMMIT_S = 0.005
-SMALL_OUTBOX_BYTES = 13 * 4096
+SMALL_OUTBOX_BYTES, LARGE_OUTBOX_BYTES = 13 * 4096, 1 << 30
 REPORT_DROPS_S = 1.0
 
 
@@ -81,7 +81,7 @@ class SimNode(Process):
         """Messages that found no room, as all lives of the outbox counted them."""
         self.allowed_rewinds = 0
         self.rewinds = 0
-        self._limit = {"limit_bytes": SMALL_OUTBOX_BYTES} if small else {}
+        self._small = small
         self._moments: dict[str, int] = {}
         """Of each VM, its last event that was committed and tells the state."""
         truth.hypervisors[name] = self.hypervisor
@@ -109,9 +109,11 @@ class SimNode(Process):
 
     def _open_outbox(self) -> Outbox:
         """As outboxfile.py does: one that is another's is set aside, and a new one begins."""
+        limit = SMALL_OUTBOX_BYTES if self._small else LARGE_OUTBOX_BYTES
         while True:
             try:
-                return Outbox(self.disk, self.name, self.machine, self._now_us, chance=self.world.chance, **self._limit)
+                chance = self.world.chance
+                return Outbox(self.disk, self.name, self.machine, self._now_us, limit_bytes=limit, chance=chance)
             except ForeignOutboxError:
                 self.lost |= held_keys(self.disk, self.name)
                 self.disk = disk_of(EMPTY_DISK)
@@ -189,10 +191,10 @@ class SimNode(Process):
         return dict(self.disk.execute(query, (self.outbox.epoch, min(seqs, default=0))).fetchall()) if seqs else {}
 
     def _held_if_small(self) -> set[Key]:
-        return held_keys(self.disk, self.name) if self._limit else set()
+        return held_keys(self.disk, self.name) if self._small else set()
 
     def _note_drops(self, before: set[Key], seqs: list[int]) -> None:
-        if self._limit:
+        if self._small:
             added = {(self.name, self.outbox.epoch, seq) for seq in seqs}
             self.dropped |= (before | added) - held_keys(self.disk, self.name)
 

@@ -20,6 +20,8 @@ class Broken:
     seed: int
     text: str
     left_out: tuple[str, ...] = ()
+    by_promise: bool = True
+    """False: an exception that no part of the simulation expects."""
 
     def __str__(self) -> str:
         without = f" --without {','.join(self.left_out)}" if self.left_out else ""
@@ -33,7 +35,7 @@ def run(seed: int, left_out: Collection[str] = ()) -> Broken | None:
     except PromiseBroken as error:
         return Broken(seed, str(error), tuple(left_out))
     except Exception as error:
-        return Broken(seed, f"{type(error).__name__}: {error}", tuple(left_out))
+        return Broken(seed, f"{type(error).__name__}: {error}", tuple(left_out), by_promise=False)
     return None
 
 

@@ -1,31 +1,22 @@
 """The promise under every fault, simulated: registered exactly once, in order per VM, and the picture is the truth."""
 
 import os
-from concurrent.futures import ProcessPoolExecutor
 
-import pytest
+from tests.simulation.cluster import Cluster
+from tests.simulation.seeds import Broken, run, run_side_by_side, shrink
+from tests.simulation.storm import drawn
 
-from tests.simulation.cluster import Cluster, PromiseBroken, run_seeds
-
-SEEDS = int(os.environ.get("VMWATCH_SEEDS", "600"))
-CHUNK = 50
-
-
-def _broken_of(first: int) -> list[str]:
-    texts: list[str] = []
-    run_seeds(range(first, min(first + CHUNK, SEEDS)), texts.append)
-    return texts
+SEEDS = int(os.environ.get("VMWATCH_SEEDS", "10000"))
 
 
 def test_every_message_is_registered_once_and_the_picture_is_true_whatever_fails() -> None:
-    with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
-        broken = [text for texts in pool.map(_broken_of, range(0, SEEDS, CHUNK)) for text in texts]
-    assert not broken, "\n".join(broken[:5])
+    found = [broken for _, chunk in run_side_by_side(range(SEEDS)) for broken in chunk]
+    assert not found, "\n".join(str(shrink(broken)) for broken in found[:3])
 
 
 def test_a_seed_replays_exactly() -> None:
     def story(seed: int) -> tuple[int, list[object]]:
-        cluster = Cluster(seed)
+        cluster = Cluster(drawn(seed))
         cluster.run()
         return cluster.world.steps, list(cluster.panel.registered)
 
@@ -33,24 +24,13 @@ def test_a_seed_replays_exactly() -> None:
 
 
 def test_a_broken_promise_prints_the_command_that_replays_it() -> None:
-    cluster = Cluster(3)
-    cluster.run()
-    cluster.panel.registered.pop()
-    with pytest.raises(PromiseBroken, match=r"lost: .*\n.*python -m tests\.simulation\.cluster 3"):
-        cluster.check()
+    broken = Broken(3, "lost: 1", ("strike0", "lose"))
+    assert str(broken).endswith("python -m tests.simulation 3 --without strike0,lose")
 
 
-def test_an_acknowledgement_on_receipt_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The simulation can fail: a master that acknowledges what the panel has not committed loses events."""
-    from vmwatch.shared.messages import Acknowledgement
-    from vmwatch.supervisor.ledger import Ledger, NodeRecord
-
-    honest = Ledger._acknowledgement
-
-    def eager(self: Ledger, now: float, record: NodeRecord, epoch: int) -> Acknowledgement:
-        ack = honest(self, now, record, epoch)
-        ack.completed = ack.received
-        return ack
-
-    monkeypatch.setattr(Ledger, "_acknowledgement", eager)
-    assert run_seeds(range(10), lambda text: None) > 0
+def test_a_part_of_a_storm_that_is_left_out_leaves_the_others_as_they_are() -> None:
+    whole = drawn(3)
+    part = drawn(3, ["strike0"])
+    assert part.strikes == whole.strikes[1:]
+    assert (part.nodes, part.weather) == (whole.nodes, whole.weather)
+    assert run(3, ["strike0"]) is None

@@ -50,8 +50,9 @@ class SimWorker(Process):
         self.heard_at = self.world.now
         """When the supervisor process last heard of it."""
         self.successes = 0
+        self.elsewhere = 0
         self.failed_alone: dict[int, set[int]] = {}
-        """By job: the worker's successes at each time that a call with it alone failed for a reason of its own."""
+        """By job: how much had succeeded each time that a call with it alone failed for a reason of its own."""
         self._call = 0
         self._said_at = 0.0
         self._wait = 0
@@ -71,12 +72,12 @@ class SimWorker(Process):
 
         self.later(0.0005, take)
 
-    def witness(self) -> None:
-        """The supervisor process says that the panel has committed something."""
+    def others_succeeded(self, count: int) -> None:
+        """The supervisor process says what the panel has committed at others' calls."""
 
         def take() -> None:
-            self.batcher.witness()
-            self.successes += 1
+            self.batcher.others_succeeded(count)
+            self.elsewhere = count
 
         self.later(0.0005, take)
 
@@ -110,7 +111,7 @@ class SimWorker(Process):
         jobs, self.calling = self.calling, []
         result, verdicts = outcome(jobs, reply)
         if len(jobs) == 1 and not result.blameless:
-            self.failed_alone.setdefault(jobs[0].id, set()).add(self.successes)
+            self.failed_alone.setdefault(jobs[0].id, set()).add(self.successes + self.elsewhere)
         settlement = self.batcher.finished(self.world.now, jobs, result)
         self.successes += len(settlement.delivered)
         # One connection: a slow result holds up those behind it.
