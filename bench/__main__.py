@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bench import drain, latency, throughput
 from bench.figures import Figures
+from bench.rig import end_with_us
 from tests.testbed.stack import short_folder
 
 SECTIONS = {
@@ -27,6 +28,7 @@ BACKLOG = 1_000_000
 
 def main() -> int:
     options = _options()
+    end_with_us()
     figures = Figures()
     started = time.monotonic()
     folder = short_folder()

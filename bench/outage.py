@@ -7,7 +7,6 @@ the others' backlog.
 """
 
 import argparse
-import contextlib
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ from bench.checks import Checks
 from bench.crowd import Crowd
 from bench.delays import Delays
 from bench.figures import Figures, Goal
-from bench.rig import check_registered, installation, pids, plans
+from bench.rig import check_registered, end_with_us, installation, pids, plans
 from bench.signs import SignsOfLife
 from bench.usage import MEGABYTE, UsageWatch
 from tests.testbed.stack import Stack
@@ -32,10 +31,10 @@ FRESH_LEAST_S = 10.0
 """So long quiet nodes speak after the return, also where the backlog drains faster."""
 BEGIN_MOST_S = 45.0
 """From the return to the first registered event: a worker's back-off is at most 30 s, with its jitter."""
-FRESH_MOST_MS = 2000.0
-FRESH_TIMES = 5.0
+FRESH_MOST_MS = 3000.0
+FRESH_TIMES = 10.0
 """A fresh event, once calls succeed again: so long, or so many times as long as under load before, if that is longer.
-Behind the backlog it would take as long as the backlog drains."""
+Behind the backlog of five minutes it would take as long as that drains."""
 DRAINED_S = 1.0
 """The backlog is drained when outboxes hold no more than is written in so long."""
 DRAIN_LIMIT_S = 1800.0
@@ -226,11 +225,10 @@ def main() -> int:
         "--rate", type=float, default=Plan.per_s, help="events/s of all together (default: %(default)s)"
     )
     options = parser.parse_args()
-    with contextlib.suppress(KeyboardInterrupt):
-        checks = measure(Plan(options.minutes * 60, options.nodes, options.rate), Figures())
-        print(f"\n{checks.text()}")
-        return 0 if checks.hold else 1
-    return 1
+    end_with_us()
+    checks = measure(Plan(options.minutes * 60, options.nodes, options.rate), Figures())
+    print(f"\n{checks.text()}")
+    return 0 if checks.hold else 1
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """What the measurements stand on: an installation with agents, in a folder that is gone afterwards."""
 
 import shutil
+import signal
 import sqlite3
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,11 @@ from tests.testbed.waiting import wait_until
 
 NO_LIBVIRT = "test+unix:///default?socket=/nonexistent/vmwatch-bench"
 """For a vmwatch-node that only sends what its outbox holds."""
+
+
+def end_with_us() -> None:
+    """Let SIGTERM end this process as Ctrl-C does, so that all that it started ends too."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
 
 @contextmanager
