@@ -59,8 +59,9 @@ def stop(service: Service) -> float:
     all_of_it = processes(service)
     begin = time.monotonic()
     service.signal(signal.SIGTERM)
-    assert service.wait() == Exit.OK
+    code = service.wait()
     took_s = time.monotonic() - begin
+    assert code == Exit.OK, service.log[-3000:]
     assert took_s < PROMISED_S
     assert not [process for process in all_of_it if runs(process)]
     left = [path.name for path in (service.prefix / "var" / "run").iterdir() if path.name.startswith(service.program)]
