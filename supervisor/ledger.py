@@ -11,7 +11,15 @@ from dataclasses import dataclass, field
 from msgspec import Raw
 
 from vmwatch.shared.errors import MessageError
-from vmwatch.shared.messages import Acknowledgement, Envelope, Head, decode_head, is_plain, place_payload
+from vmwatch.shared.messages import (
+    MAX_BATCH_BYTES,
+    Acknowledgement,
+    Envelope,
+    Head,
+    decode_head,
+    is_plain,
+    place_payload,
+)
 from vmwatch.shared.report import ReportEntry, Verdict
 
 BEACON_S = 1.0
@@ -28,8 +36,10 @@ EPOCH_IDLE_S = 60.0
 LEAST_CHARGE = 160
 """Bytes. A message counts at least so much against the credit, as the shortest event does: each has its cost here,
 and a million of a few bytes would take many times the memory that was meant."""
+MESSAGE_MOST_BYTES = MAX_BATCH_BYTES - 64 * 1024
+"""A larger message fits into no call of the panel, however alone; each attempt would keep others waiting."""
 _UNREADABLE = b'{"type":"unreadable"}'
-"""Put in the place of a message that would spoil a report (`is_plain`): the panel refuses it by name."""
+"""Put in the place of a message that would spoil a report (`is_plain`, too large): the panel refuses it by name."""
 
 
 @dataclass(slots=True, eq=False)
@@ -202,7 +212,7 @@ class Ledger:
         if head.prev > stream.received:
             self.counters["out_of_order"] += 1
             return None
-        if not is_plain(raw):
+        if len(raw) > MESSAGE_MOST_BYTES or not is_plain(raw):
             self.counters["unreadable"] += 1
             raw = place_payload(_UNREADABLE, head.seq, head.prev)
         size = max(len(raw), LEAST_CHARGE)

@@ -15,6 +15,7 @@ from vmwatch.supervisor.ledger import (
     EPOCHS_MOST,
     FORGET_S,
     LEAST_CHARGE,
+    MESSAGE_MOST_BYTES,
     PRESENCE_S,
     Entry,
     Ledger,
@@ -156,6 +157,11 @@ class TestHostileKeyHolder:
         assert entry.raw == b'{"seq":1,"prev":0,"type":"unreadable"}'
         assert neighbour.raw == message(2)
         assert bench.ledger.counters["unreadable"] == 1
+
+    def test_a_message_that_fits_into_no_call_goes_on_without_its_contents(self, bench: Bench) -> None:
+        (large, larger) = bench.receive(message(1, x="x" * 4_000_000), message(2, x="x" * MESSAGE_MOST_BYTES))
+        assert large.raw == message(1, x="x" * 4_000_000)
+        assert larger.raw == b'{"seq":2,"prev":1,"type":"unreadable"}'
 
     def test_epochs_without_end_are_discarded_past_the_limit(self, bench: Bench) -> None:
         for number in range(3 * EPOCHS_MOST):
