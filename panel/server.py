@@ -50,6 +50,16 @@ def serve(settings: PanelSettings, paths: Paths, reload: Reload) -> int:
         signals.retire()
 
 
+class _Unfinished(logging.Filter):
+    """A call that the end of the panel cuts short is no defect: in place of uvicorn's traceback a line says so."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError):
+            record.msg, record.args, record.exc_info = "a call did not end in time and is not answered", (), None
+            record.levelno, record.levelname = logging.WARNING, "WARNING"
+        return True
+
+
 class _Uvicorn(uvicorn.Server):
     """uvicorn without its own signal handlers: the panel has to end its streams first."""
 
@@ -118,7 +128,9 @@ class _Server:
             loop.remove_reader(self._signals.wakeup_fd)
 
     def _configuration(self) -> uvicorn.Config:
-        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # our own lines say when it starts and stops
+        errors = logging.getLogger("uvicorn.error")
+        errors.setLevel(logging.WARNING)  # our own lines say when it starts and stops
+        errors.addFilter(_Unfinished())
         config = uvicorn.Config(
             make_app(self._panel),
             log_config=None,

@@ -1,11 +1,13 @@
 """SIGTERM at any moment of a stream (design 04, *Commands*): in order, in time, nothing left running, nothing lost."""
 
+import base64
 import contextlib
 import json
 import os
 import random
 import re
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -66,7 +68,7 @@ def stop(service: Service) -> float:
     assert not [process for process in all_of_it if runs(process)]
     left = [path.name for path in (service.prefix / "var" / "run").iterdir() if path.name.startswith(service.program)]
     assert left == []
-    assert "Traceback" not in service.log
+    assert "Traceback" not in service.log, service.log[-6000:]
     return took_s
 
 
@@ -254,6 +256,21 @@ class TestOnABadDay:
             stack.panel.start()
         stack.wait_drained()
         assert_whole(stack.panel.events(), stream)
+
+    def test_a_panel_ends_in_time_while_a_client_is_in_the_middle_of_a_call(self, stack: Stack) -> None:
+        """A hypervisor's host that lost its power in mid-sentence, or a client that means no good."""
+        credentials = base64.b64encode(":".join(SERVICE).encode()).decode()
+        head = (
+            "POST /vmmgr?func=vmwatch.report&out=json HTTP/1.1\r\nHost: panel\r\nContent-Type: application/json\r\n"
+            f"Authorization: Basic {credentials}\r\nContent-Length: 1000\r\n\r\n{{"
+        )
+        with socket.create_connection(("127.0.0.1", stack.panel.port)) as client:
+            client.sendall(head.encode())
+            client.settimeout(1)
+            with pytest.raises(TimeoutError):  # it waits for the rest
+                client.recv(1)
+            stop(stack.panel)  # no traceback either
+        assert "a call did not end in time and is not answered" in stack.panel.log
 
     def test_a_second_signal_ends_each_at_once(self, stack: Stack, daemon: TestDriverDaemon) -> None:
         stack.write_master(panel_timeout="600")
