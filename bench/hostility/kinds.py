@@ -175,7 +175,7 @@ OUTSIDERS: Mapping[str, Kind] = {
     "too many frames": _kind(_more_frames, "frames"),
     "very many frames": _kind(_many_frames, "frames", weight=10 * HEAVY),
     "oversized": _kind(_oversized, "oversized", weight=HEAVY),
-    "as large as allowed, unsigned": _kind(_large_and_unsigned, "mac", "doubted", weight=HEAVY),
+    "as large as allowed, unsigned": _kind(_large_and_unsigned, "mac", weight=HEAVY),
     "name out of its alphabet": _kind(_bad_name, "node"),
     "another node's name": _kind(_in_anothers_name, "mac"),
     "unknown name": _kind(_unknown_name, "mac"),

@@ -14,6 +14,7 @@ from bench.hostility.rig import Breaches, MasterRig, PanelRig
 from bench.hostility.speakers import Frames, Signer, Speaker
 from vmwatch.shared.keys import down_mac, node_key, topic_of
 from vmwatch.shared.messages import VERSION, Heard, encode
+from vmwatch.supervisor.receiver import DOUBTED_FROM_BYTES
 
 SECRET = "TRIALSECRETTRIAL"
 VICTIM, DEAD, EVIL = "kvm-1", "kvm-2", "kvm-3"
@@ -182,15 +183,18 @@ class Trial:
     def _shot(self) -> Shot:
         which = self._chance.random()
         if which < _OUTSIDE:
-            return self._of(OUTSIDERS, outside=True)
+            return self._of(OUTSIDERS)
         if which < _OUTSIDE + _INSIDE:
-            return self._of(KEY_HOLDERS, outside=False)
+            return self._of(KEY_HOLDERS)
         return Shot("recording sent again", self._cast.recording(), None)
 
-    def _of(self, table: Mapping[str, Kind], *, outside: bool) -> Shot:
+    def _of(self, table: Mapping[str, Kind]) -> Shot:
         name = self._chance.choices(list(table), [kind.weight for kind in table.values()])[0]
         kind = table[name]
-        return Shot(name, kind.make(self._cast), kind.reasons or frozenset({"envelope", ""}))
+        frames, reasons = kind.make(self._cast), kind.reasons or frozenset({"envelope", ""})
+        if reasons & {"", "mac", "envelope"} and len(frames[-1]) > DOUBTED_FROM_BYTES:
+            reasons |= {"doubted"}  # if one with a wrong MAC came just before
+        return Shot(name, frames, reasons)
 
     # What must hold
 
