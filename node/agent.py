@@ -199,6 +199,7 @@ class Agent:
         log.info("%d messages stay in the outbox", self._outbox.depth)
         self._link.unregister(self._poller)
         self._link.close()
+        source.loop.stop()
         return Exit.OK if requests else Exit.LIBVIRT_LOST
 
     # SIGHUP

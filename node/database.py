@@ -24,6 +24,10 @@ class NotNowError(StoreError):
     """Nothing was written, and a later try may succeed: the disk is full, or the database locked."""
 
 
+class LockedError(NotNowError):
+    """Somebody else holds the database: a matter of time, and no reason to make room."""
+
+
 @contextmanager
 def guarded() -> Iterator[None]:
     """Raise SQLite's errors as NotNowError where a later try may help, else as StoreError that says what to do."""
@@ -34,7 +38,8 @@ def guarded() -> Iterator[None]:
         if code is None:  # misuse of the module: a defect of ours
             raise
         if code & 0xFF in _NOT_NOW:
-            raise NotNowError(f"{error} ({error.sqlite_errorname})") from error
+            kind = LockedError if code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) else NotNowError
+            raise kind(f"{error} ({error.sqlite_errorname})") from error
         raise StoreError(
             f"cannot be used: {error} ({error.sqlite_errorname}). Stop vmwatch-node, move the file away together with "
             "its -wal and -shm, keep them for who wants to look into it, and start again. Events in it that were not "

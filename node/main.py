@@ -1,12 +1,15 @@
 """vmwatch-node: the agent on a hypervisor."""
 
 import argparse
+import logging
+import os
 import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from vmwatch.node.agent import CHANGEABLE, MEGABYTE, Agent
+from vmwatch.node.eventloop import EventLoop
 from vmwatch.node.outboxfile import machine_id, open_outbox
 from vmwatch.node.steady import SteadyTime
 from vmwatch.shared.clock import SystemClock
@@ -54,7 +57,11 @@ def serve(options: argparse.Namespace, settings: NodeSettings, paths: Paths) -> 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The program's entry; returns its exit code."""
     options = parser(PROGRAM, PURPOSE).parse_args(arguments)
-    return run(options, PROGRAM, load_settings, partial(serve, options))
+    code = run(options, PROGRAM, load_settings, partial(serve, options))
+    if EventLoop.left_running:
+        logging.shutdown()
+        os._exit(code)
+    return code
 
 
 if __name__ == "__main__":

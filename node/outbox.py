@@ -10,7 +10,7 @@ from random import Random, SystemRandom
 
 import msgspec
 
-from vmwatch.node.database import NotNowError, guarded, pragma, transaction
+from vmwatch.node.database import LockedError, NotNowError, guarded, pragma, transaction
 from vmwatch.node.reserve import NoReserve
 from vmwatch.node.room import Room
 from vmwatch.node.schema import migrate
@@ -241,6 +241,10 @@ class Outbox:
         items = list(self._waiting)
         try:
             seqs = self._insert(items, self._ceiling())
+        except LockedError as error:
+            self._complain(error)
+            self._forget_too_much()
+            return []
         except NotNowError as error:
             self._complain(error)
             return self._commit_one_by_one()
@@ -276,6 +280,9 @@ class Outbox:
             return 0
         try:
             return self._delete_settled(epoch, upto, -1)
+        except LockedError as error:
+            self._complain(error)  # the next acknowledgement names them again
+            return 0
         except NotNowError as error:
             self._complain(error)
             self._reserve.release()
@@ -313,12 +320,22 @@ class Outbox:
                 seqs += self._insert([item], self._tight_ceiling())
             except NotNowError as error:
                 self._complain(error)
+                if isinstance(error, LockedError):
+                    self._forget_too_much()
+                    break
                 if item.type not in ("inventory", "stats") and self._waiting_bytes <= WAITING_MOST_BYTES:
                     break
                 self._count({item.type: 1})
             self._waiting.popleft()
             self._waiting_bytes -= item.need
         return seqs
+
+    def _forget_too_much(self) -> None:
+        """Somebody locks the database for very long: the oldest that wait in memory go, and are counted."""
+        while self._waiting_bytes > WAITING_MOST_BYTES:
+            item = self._waiting.popleft()
+            self._waiting_bytes -= item.need
+            self._count({item.type: 1})
 
     def _insert(self, items: Sequence[_Item], ceiling: int, reported: bool = False) -> list[int]:
         """One transaction. What is in memory changes only when it has been committed."""
@@ -333,13 +350,14 @@ class Outbox:
                         "INSERT INTO message (epoch, seq, type, token, added, payload) VALUES (?, ?, ?, ?, ?, ?)",
                         (self._epoch, seq, item.type, item.token, item.added_us, item.payload),
                     )
-            self._store(seq, Counter() if reported else self._unreported + room.dropped)
+            self._store(seq, (Counter() if reported else self._unreported) + room.dropped + room.untold)
         first, self._last_seq = self._last_seq + 1, seq
         self._depth += seq + 1 - first - replaced - room.deleted
         self._held = None
         if reported:
             self._unreported.clear()
         self._count(room.dropped)
+        self._unreported.update(room.untold)
         return list(range(first, seq + 1))
 
     def _delete_settled(self, epoch: int, upto: int, most: int) -> int:

@@ -1,5 +1,6 @@
 """Which messages go when the outbox has no room (design 01, *disk full or outbox limit*)."""
 
+import json
 import sqlite3
 from collections import Counter
 from collections.abc import Callable
@@ -29,6 +30,8 @@ class Room:
     def __init__(self, connection: sqlite3.Connection, used: Callable[[], int], ceiling: int) -> None:
         self.dropped: Counter[str] = Counter()
         """By type; those that found no room themselves are among them."""
+        self.untold: Counter[str] = Counter()
+        """Drops of before, by type: the messages that would have told of them went too."""
         self.deleted = 0
         """Rows dropped that had been held."""
         self._db = connection
@@ -52,8 +55,16 @@ class Room:
         for statement in _GOES_FIRST.get(kind, _BEFORE_EVENTS):
             gone = self._db.execute(statement).fetchall()
             if gone:
+                for id_, _ in filter(lambda row: row[1] == "agent", gone):
+                    self._take_back_report(id_)
                 self._db.executemany("DELETE FROM message WHERE id = ?", [(id_,) for id_, _ in gone])
                 self.dropped.update(kind_ for _, kind_ in gone)
                 self.deleted += len(gone)
                 return True
         return False
+
+    def _take_back_report(self, id_: int) -> None:
+        payload = self._db.execute("SELECT payload FROM message WHERE id = ?", (id_,)).fetchone()[0]
+        report = json.loads(payload)
+        if report.get("what") == "dropped":
+            self.untold.update(report.get("counts", {}))

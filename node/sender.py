@@ -186,7 +186,7 @@ class Sender:
         """The connection is no use: close both sockets and open them to the next address."""
         if now - self._heard_at >= self._silence_s:
             return True
-        return self.connected and self._answered and now - self._seen_at >= self._unseen_s
+        return self._answered and now - self._seen_at >= self._unseen_s
 
     @property
     def _silence_s(self) -> float:
@@ -249,10 +249,10 @@ class Sender:
     def deadline(self, now: float) -> float:
         """When to ask again at the latest, if nothing happens before."""
         times = [self._heard_at + self._silence_s]
+        if self._answered:
+            times.append(self._seen_at + self._unseen_s)
         if self.connected:
             times.append(self._heartbeat_at + self.interval_s)
-            if self._answered:
-                times.append(self._seen_at + self._unseen_s)
             if self._stalled_at is not None:
                 times.append(self._stalled_at + self._resend_s)
         return max(now, min(times))

@@ -3,6 +3,7 @@
 import logging
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -192,24 +193,26 @@ class Source:
         """In a thread of its own, because it may hang. Callbacks are registered before anyone lists anything."""
         connection = libvirt.openReadOnly(self.uri)
         closed: list[str] = []
+        registered: list[int] = []
         try:
             _keep_alive(connection)
             connection.registerCloseCallback(self._on_close, closed)
             for kind, number in _CALLBACKS:
-                self._register(connection, kind, number)
+                registered += self._register(connection, kind, number)
             version = connection.getLibVersion()
         except BaseException:
-            connection.close()
+            _give_up(connection, registered)
             raise
         return Opened(connection, f"{version // 1_000_000}.{version // 1000 % 1000}.{version % 1000}", closed)
 
-    def _register(self, connection: Any, kind: str, number: int) -> None:  # noqa: ANN401
+    def _register(self, connection: Any, kind: str, number: int) -> list[int]:  # noqa: ANN401
         try:
-            connection.domainEventRegisterAny(None, number, self._callback(kind), None)
+            return [connection.domainEventRegisterAny(None, number, self._callback(kind), None)]
         except libvirt.libvirtError as error:
             if kind == "lifecycle" or error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
                 raise
             log.warning("this libvirt tells no %s events: %s", kind, error)
+            return []
 
     def _callback(self, kind: str) -> Callable[..., None]:
         position = _NUMBERS[kind][0] if kind in _NUMBERS else None
@@ -251,6 +254,16 @@ class Source:
         if not alive:
             opened.closed.append("the connection is closed")
             self._wake()
+
+
+def _give_up(connection: Any, registered: list[int]) -> None:  # noqa: ANN401
+    """Each callback keeps its connection open after `close`, and would tell every event once more."""
+    for number in registered:
+        with suppress(libvirt.libvirtError):
+            connection.domainEventDeregisterAny(number)
+    with suppress(libvirt.libvirtError):
+        connection.unregisterCloseCallback()
+    connection.close()
 
 
 def _keep_alive(connection: Any) -> None:  # noqa: ANN401

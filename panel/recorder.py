@@ -42,8 +42,9 @@ class Recorder:
             self._cursor.execute("RELEASE report")
         except BaseException:
             self._take_back(*before)
-            self._cursor.execute("ROLLBACK TO report")
-            self._cursor.execute("RELEASE report")
+            if self._connection.driver_connection.in_transaction:  # a full disk may have ended it already
+                self._cursor.execute("ROLLBACK TO report")
+                self._cursor.execute("RELEASE report")
             raise
 
     def commit(self) -> None:

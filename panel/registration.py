@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from msgspec import Raw
+
 from vmwatch.panel.rules import NOTHING, Claim, Judgement, Mark, after_event, after_inventory, judge
 from vmwatch.shared.errors import MessageError
 from vmwatch.shared.messages import (
@@ -225,7 +227,11 @@ def _register_entry(draft: Draft, entry: ReportEntry, now: float) -> Verdict:
     key = (entry.node, entry.epoch)
     verdict = Verdict(node=entry.node, epoch=entry.epoch, applied=0, known=0)
     closed = _is_closed(draft, key, now)
+    missed = entry.base > 1 and draft.epoch(key) is None
     _note_node(draft, entry, now)
+    if missed:
+        # What came before was settled with a panel that remembered more than this one (a backup was restored).
+        draft.nodes[entry.node] = replace(draft.nodes[entry.node], wanted=draft.next_token())
     if not closed:
         _note_epoch(draft, key, entry, now)
     for raw in entry.messages:
@@ -255,9 +261,9 @@ def _register_entry(draft: Draft, entry: ReportEntry, now: float) -> Verdict:
 
 def _is_closed(draft: Draft, key: EpochKey, now: float) -> bool:
     epoch, node = draft.epoch(key), draft.node(key[0])
-    return (
-        epoch is not None and node is not None and key[1] < node.newest_epoch and now - epoch.active > EPOCH_CLOSES_S
-    )
+    if epoch is None or node is None or now - epoch.active <= EPOCH_CLOSES_S:
+        return False
+    return 0 < key[1] < node.newest_epoch  # 0: of `vm.event` without a key, which is of no run
 
 
 def _note_node(draft: Draft, entry: ReportEntry, now: float) -> None:
@@ -272,8 +278,17 @@ def _note_node(draft: Draft, entry: ReportEntry, now: float) -> None:
         newest_epoch=max(node.newest_epoch, entry.epoch),
         agent=entry.agent or node.agent,
         interval=entry.interval,
-        status=bytes(entry.status) or node.status,
+        status=_text(entry.status) or node.status,
     )
+
+
+def _text(status: Raw) -> bytes:
+    """A status as it can be stored; empty if it is no UTF-8, which a raw field may hide. Messages come first."""
+    try:
+        bytes(status).decode()
+    except UnicodeDecodeError:
+        return b""
+    return bytes(status)
 
 
 def _note_epoch(draft: Draft, key: EpochKey, entry: ReportEntry, now: float) -> None:

@@ -45,6 +45,7 @@ def load(path: Path, kind: type[_S]) -> Loaded[_S]:
     warnings = mode_warnings(path)
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     values: dict[str, Any] = {}
+    lines: dict[str, int] = {}
     mistakes: list[str] = []
     for number, line in enumerate(text.splitlines(), start=1):
         where = f"{path}:{number}"
@@ -52,6 +53,7 @@ def load(path: Path, kind: type[_S]) -> Loaded[_S]:
             continue
         name, equals, value = line.partition("=")
         name, value = name.strip(), value.strip()
+        lines.setdefault(name, number)
         if not equals:
             mistakes.append(f"{where}: not NAME=VALUE")
         elif name in values:
@@ -71,12 +73,14 @@ def load(path: Path, kind: type[_S]) -> Loaded[_S]:
         for name, field in fields.items()
         if name not in values and field.default is dataclasses.MISSING
     ]
-    if mistakes:
-        raise ConfigurationError("\n".join(mistakes))
     try:
-        return Loaded(kind(**values), warnings)
+        if not mistakes:
+            return Loaded(kind(**values), warnings)
     except ValueError as error:  # what one name allows may depend on another: checked by the dataclass
-        raise ConfigurationError(f"{path}: {error}") from None
+        name = str(error).partition(":")[0]
+        mistakes.append(f"{path}:{lines[name]}: {error}" if name in lines else f"{path}: {error}")
+    # A name that is unknown may be the one that is missing, misspelt.
+    raise ConfigurationError("\n".join(mistakes + [f"warning: {text}" for text in warnings]))
 
 
 def read_text(path: Path) -> str:

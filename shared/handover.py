@@ -36,14 +36,14 @@ class HandOver(Struct):
     """Work for a worker. `stop`: finish and end.
 
     `presence`: signs of life to report now, in one attempt: the JSON of a list of `ReportEntry`, since their raw JSON
-    has no place in MessagePack. `witness`: the panel has just committed something, whoever called it.
+    has no place in MessagePack. `elsewhere`: how much the panel has committed in all at other calls than this worker's.
     """
 
     streams: list[StreamLabel] = []
     tasks: list[Task] = []
     presence: bytes | None = None
     stop: bool = False
-    witness: bool = False
+    elsewhere: int = 0
 
 
 class Refused(Struct, array_like=True):

@@ -16,6 +16,9 @@ from vmwatch.supervisor.ledger import Entry
 DEATHS_ALLOWED = 3
 """A message in whose calls so many workers died, while other messages succeeded in between, is refused."""
 
+LANES_IN_HAND = 8
+"""A lane has at most such a part of a worker's hand."""
+
 
 @dataclass(slots=True, eq=False)
 class _Item:
@@ -30,6 +33,8 @@ class _Lane:
     waiting: deque[_Item] = field(default_factory=deque)
     in_hand: int = 0
     generation: int | None = None
+    place: object = None
+    """The heap, or the suspects, where workers find it; an entry elsewhere is stale. None: it is offered nowhere."""
 
     @property
     def first_id(self) -> int:
@@ -46,6 +51,9 @@ class _Worker:
     bytes_in_hand: int = 0
     bound: dict[str, _Heap] = field(default_factory=dict)
     """Lanes of this worker that have something waiting, by node."""
+    lanes: int = 0
+    """How many are bound to it."""
+    successes: int = 0
     suspect: int | None = None
     """The suspect among what it holds: never more than one, so that two of them cannot be blamed for each other."""
 
@@ -56,6 +64,8 @@ class Dispatcher:
     def __init__(self, most_in_hand: int, most_bytes_in_hand: int = 2 * MAX_BATCH_BYTES) -> None:
         self._most_in_hand = most_in_hand
         self._most_bytes = most_bytes_in_hand
+        # What waits behind a message that fails must leave room for others: only their success tells it from an outage.
+        self._most_of_lane = max(1, most_in_hand // LANES_IN_HAND)
         self._workers: dict[int, _Worker] = {}
         self._lanes: dict[str, _Lane] = {}
         self._free: dict[str, _Heap] = {}
@@ -88,8 +98,7 @@ class Dispatcher:
             if lane is None:
                 lane = self._lanes[entry.lane] = _Lane(entry.stream.node)
             lane.waiting.append(_Item(entry))
-            if len(lane.waiting) == 1:
-                self._offer(lane)
+            self._offer(lane)
 
     def take(self, generation: int) -> list[Entry]:
         """What this worker shall get now; it then holds these until `done` or `worker_lost`."""
@@ -124,14 +133,31 @@ class Dispatcher:
         if entry_id == worker.suspect:
             worker.suspect = None
         self._successes += success
+        worker.successes += success
         lane = self._lanes[item.entry.lane]
         lane.in_hand -= 1
-        if not lane.in_hand and not lane.waiting:
-            del self._lanes[item.entry.lane]
+        if not lane.in_hand:
+            # Nothing of it is in flight: whoever has time takes the rest.
+            self._bind(lane, None)
+            if not lane.waiting:
+                del self._lanes[item.entry.lane]
+                return
+            if lane.place is not self._suspects:
+                lane.place = None
+        self._offer(lane)
 
     def witness(self) -> None:
-        """The panel has committed something beside these messages: it is no outage (see `Batcher.witness`)."""
+        """The panel has committed something beside these messages.
+
+        Without such a word a message that always fails would stay for ever where nothing else comes: its node's
+        window is full, or its epoch is an earlier one and the next waits for it.
+        """
         self._successes += 1
+
+    def elsewhere(self, generation: int) -> int:
+        """What the panel has committed in all at others' calls: it tells this worker a poison from an outage."""
+        worker = self._workers.get(generation)
+        return self._successes - (worker.successes if worker else 0)
 
     def worker_lost(self, generation: int, calling: Collection[int] = (), crashed: bool = True) -> list[Entry]:
         """The worker died: all that it held goes out again, in order, to any worker.
@@ -159,7 +185,8 @@ class Dispatcher:
             items.sort(key=lambda item: item.entry.id)
             self._lanes[name].waiting.extendleft(reversed(items))
             self.waiting += len(items)
-        self._suspects = deque(lane for lane in self._suspects if lane.generation != generation)
+        for lane in [lane for lane in self._suspects if lane.generation == generation]:
+            self._suspects.remove(lane)
         self._release(generation)
         return refused
 
@@ -175,7 +202,8 @@ class Dispatcher:
         for name, lane in list(self._lanes.items()):
             if lane.generation != generation:
                 continue
-            lane.generation = None
+            self._bind(lane, None)
+            lane.place = None
             if lane.waiting:
                 self._offer(lane)
             elif not lane.in_hand:
@@ -183,7 +211,10 @@ class Dispatcher:
 
     def _offer(self, lane: _Lane) -> None:
         """Put a lane with something waiting where a worker will find it."""
+        if lane.place is not None or not lane.waiting or lane.in_hand >= self._most_of_lane:
+            return
         if lane.waiting[0].deaths:
+            lane.place = self._suspects
             self._suspects.append(lane)
             return
         if lane.node not in self._nodes:
@@ -191,24 +222,39 @@ class Dispatcher:
             self._turns.append(lane.node)
         worker = self._workers.get(lane.generation) if lane.generation is not None else None
         heaps = self._free if worker is None else worker.bound
-        heapq.heappush(heaps.setdefault(lane.node, []), (lane.first_id, lane))
+        lane.place = heap = heaps.setdefault(lane.node, [])
+        heapq.heappush(heap, (lane.first_id, lane))
 
     def _next_lane(self, worker: _Worker, node: str) -> _Lane | None:
         """The node's lane with the oldest message among those that this worker may take."""
-        free, bound = self._free.get(node), worker.bound.get(node)
-        if free and (not bound or free[0] < bound[0]):
+        free, bound = _valid(self._free.get(node)), _valid(worker.bound.get(node))
+        if free and (not bound or free[0][0] < bound[0][0]) and self._may_bind(worker):
             return heapq.heappop(free)[1]
         return heapq.heappop(bound)[1] if bound else None
+
+    def _may_bind(self, worker: _Worker) -> bool:
+        """It has not its share of all lanes yet, or nobody else has time: a backlog shall not be one worker's alone."""
+        if worker.lanes * len(self._workers) < len(self._lanes):
+            return True
+        return not any(other is not worker and self._has_room(other) for other in self._workers.values())
+
+    def _bind(self, lane: _Lane, worker: _Worker | None) -> None:
+        before = self._workers.get(lane.generation) if lane.generation is not None else None
+        if before is not None:
+            before.lanes -= 1
+        if worker is not None:
+            worker.lanes += 1
+        lane.generation = worker.generation if worker else None
 
     def _hand(self, worker: _Worker, lane: _Lane) -> Entry:
         item = lane.waiting.popleft()
         self.waiting -= 1
         lane.in_hand += 1
-        lane.generation = worker.generation
+        self._bind(lane, worker)
+        lane.place = None
         worker.in_hand[item.entry.id] = item
         worker.bytes_in_hand += item.entry.size
-        if lane.waiting:
-            self._offer(lane)
+        self._offer(lane)
         return item.entry
 
     def _has_room(self, worker: _Worker) -> bool:
@@ -225,14 +271,23 @@ class Dispatcher:
         """
         if worker.suspect is not None or worker.generation != min(self._workers) or not self._has_room(worker):
             return False
+        if self._suspects[0].generation not in (None, worker.generation):
+            return False
         first = self._suspects[0].waiting[0]
         return self._successes > first.successes_at_death or not self._has_others(worker)
 
     def _has_others(self, worker: _Worker) -> bool:
         """This worker holds, or could take, a message that is no suspect."""
-        return bool(worker.in_hand) or any(self._free.values()) or any(worker.bound.values())
+        return bool(worker.in_hand) or any(map(_valid, [*self._free.values(), *worker.bound.values()]))
 
     def _hand_suspect(self, worker: _Worker) -> Entry:
         entry = self._hand(worker, self._suspects.popleft())
         worker.suspect = entry.id
         return entry
+
+
+def _valid(heap: _Heap | None) -> _Heap | None:
+    """The heap without stale entries at its top."""
+    while heap and heap[0][1].place is not heap:
+        heapq.heappop(heap)
+    return heap

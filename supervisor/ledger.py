@@ -320,7 +320,8 @@ class Ledger:
         if not delivered:
             self._presence_at = now + BEACON_S
         else:
-            self._presence_at = now if self._came_to_life else now + PRESENCE_S
+            alive = [record.interval for record in self.nodes.values() if self.is_alive(now, record)]
+            self._presence_at = now if self._came_to_life else now + min(PRESENCE_S, *alive, PRESENCE_S)
 
     # Back to the nodes
 

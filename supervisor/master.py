@@ -49,6 +49,7 @@ RESULTS_A_TURN = 1000
 BATCHES_IN_HAND = 2
 """Of messages that a worker may hold: while it calls with one batch, the next one lies ready."""
 FORGET_EVERY_S = 10.0
+SUCCESS_TOLD_EVERY_S = 1.0
 FINISH_MOST_S = 6.0
 """At the end: so long workers may take to finish what they hold. What they do not finish is sent again by its node."""
 KILLED_MOST_S = 1.0
@@ -117,6 +118,7 @@ class Master:
         self._presence_with: int | None = None
         """Generation of the worker that reports signs of life now."""
         self._forget_at = now + FORGET_EVERY_S
+        self._success_at = now
         self._trouble_logged = RateLimit(PANEL_TROUBLE_LOGGED_EVERY_S)
         self._in_trouble = False
         self.skews: dict[str, float] = {}
@@ -150,6 +152,7 @@ class Master:
             self._turn(now)
             self._hand_out()
             self._tell_presence(now)
+            self._tell_success(now)
             self._forget(now)
             self._change(now, reread)
             each_turn(now)
@@ -279,6 +282,16 @@ class Master:
             self._presence_with = min(ready, key=self.dispatcher.in_hand)
             self.pool.hand_over(self._presence_with, HandOver(presence=encode_entries(entries)))
 
+    def _tell_success(self, now: float) -> None:
+        """A worker that holds nothing but what fails must hear that others succeed: else it would wait for ever."""
+        if now < self._success_at:
+            return
+        self._success_at = now + SUCCESS_TOLD_EVERY_S
+        for generation in self.pool.ready:
+            count = self.dispatcher.elsewhere(generation)
+            if self.dispatcher.in_hand(generation) and count:
+                self.pool.hand_over(generation, HandOver(elsewhere=count))
+
     # From the workers
 
     def _take_results(self, now: float) -> None:
@@ -300,7 +313,7 @@ class Master:
             if result.generation == self._presence_with:
                 self._presence_done(now, result.delivered)
             if result.verdicts:
-                self._bear_witness()
+                self.dispatcher.witness()
             self.ledger.learn(result.verdicts)
         elif isinstance(result, Trouble):
             self._log_trouble(now)
@@ -325,13 +338,6 @@ class Master:
             self.dispatcher.done(result.generation, refused.id, success=False)
             self.dead_letters.add(entry, refused.reason)
         self.ledger.learn(result.verdicts)
-
-    def _bear_witness(self) -> None:
-        """The panel has committed signs of life: whatever fails beside that is not for an outage."""
-        self.dispatcher.witness()
-        for generation in self.pool.ready:
-            if self.dispatcher.in_hand(generation):
-                self.pool.hand_over(generation, HandOver(witness=True))
 
     def _lose(self, now: float, lost: Lost) -> None:
         for entry in self.dispatcher.worker_lost(lost.generation, lost.calling, crashed=lost.crashed):

@@ -20,6 +20,9 @@ from vmwatch.shared.messages import MAX_BATCH_BYTES
 from vmwatch.shared.report import Refusal
 
 FAILURES_ALLOWED = 5
+GOOD_CALLS = 3
+"""So many calls must succeed in a row before one more failure is counted: a panel, or what stands before it, that
+fails every other call says nothing about a message."""
 RETRY_FIRST_S = 0.05
 RETRY_MOST_S = 30.0
 _ENVELOPE_BYTES = 64 * 1024
@@ -43,8 +46,12 @@ class Job:
     seq: int
     lane: str
     raw: bytes
+    attempts: int = 0
+    """Calls with it alone that failed."""
     failures: int = 0
-    successes_at_failure: int = -1
+    """Those of them that count."""
+    good_at_failure: int = 0
+    """Good calls when a failure was last counted."""
     retry_at: float = 0.0
 
 
@@ -81,9 +88,18 @@ class Batcher:
         self._parked: list[Job] = []
         self._queue_first = False
         """The last call was a parked job's: it must not keep others from the success that tells it from an outage."""
-        self._successes = 0
+        self._good = 0
+        """Calls that succeeded with messages that never failed alone; the others' calls too, a few of them and late."""
+        self._good_at_bad = 0
+        """How many they were when a call failed last, except with a message that had failed alone before."""
+        self._elsewhere = 0
         self._not_before = 0.0
+        self._asked_until = 0.0
+        """Until when the panel asked to be left alone."""
         self._backoff = Backoff(RETRY_FIRST_S, RETRY_MOST_S, source or Random())
+        self._parked_not_before = 0.0
+        self._parked_backoff = Backoff(RETRY_FIRST_S, RETRY_MOST_S, self._backoff.chance)
+        """Apart: a parked message that fails again is no reason for a fresh one to wait."""
 
     def __len__(self) -> int:
         return len(self._queue) + len(self._parked)
@@ -93,25 +109,27 @@ class Batcher:
         """The last call settled nothing."""
         return self._backoff.failures > 0
 
-    def witness(self) -> None:
-        """The panel has committed something else: this is no outage, and what fails alone fails for its own reasons.
-
-        Without such a word a message that always fails would stay for ever where nothing else comes: its node's
-        window is full, or its epoch is an earlier one and the next waits for it.
-        """
-        self._successes += 1
-
     def add(self, jobs: Iterable[Job]) -> None:
         """More messages, behind those that are here."""
         self._queue.extend(jobs)
 
+    def others_succeeded(self, count: int) -> None:
+        """So much has the panel committed in all at others' calls: their success counts as well as ours.
+
+        And whatever we wait for, unless the panel asked for it, may be over.
+        """
+        if count > self._elsewhere:
+            self._elsewhere = count
+            self._good += 1
+            self._not_before = self._asked_until
+
     def next_call(self, now: float) -> list[Job]:
         """The jobs of the next call, or none: nothing to do yet (see `wait_until`)."""
-        if now < self._not_before:
-            return []
         parked = min(self._parked, key=lambda job: job.retry_at, default=None)
-        alone = [parked] if parked is not None and parked.retry_at <= now else []
-        return self._batch() or alone if self._queue_first else alone or self._batch()
+        alone = [parked] if parked is not None and max(parked.retry_at, self._parked_not_before) <= now else []
+        if alone and not self._queue_first:
+            return alone
+        return (self._batch() if now >= self._not_before else []) or alone
 
     def _batch(self) -> list[Job]:
         """The oldest jobs that fit into a call and wait for no parked one."""
@@ -136,11 +154,11 @@ class Batcher:
 
     def wait_until(self, now: float) -> float | None:
         """When `next_call` may have something; None: not before more messages come."""
-        times = [job.retry_at for job in self._parked]
         blocked = {job.lane for job in self._parked}
+        times = [max(self._parked_not_before, min(job.retry_at for job in self._parked))] if self._parked else []
         if any(job.lane not in blocked for job in self._queue):
-            times.append(now)
-        return max(self._not_before, min(times)) if times else None
+            times.append(max(self._not_before, now))
+        return min(times) if times else None
 
     def finished(self, now: float, call: Sequence[Job], result: CallResult) -> Settlement:
         """A call has ended; returns what is settled. All else is tried again."""
@@ -158,8 +176,10 @@ class Batcher:
             settled.add(job.id)
         self._remove(settled)
         if settled:
-            self._successes += len(settlement.delivered)
+            # That a message passes at its second try says nothing of one that fails at each.
+            self._good += bool(settlement.delivered) and not self._queue_first
             self._backoff.reset()
+            self._parked_backoff.reset()
             self._limit = min(self._batch_max, 2 * self._limit)
         if len(settled) < len(call):
             self._failed(now, call, len(call) - len(settled), result, settlement)
@@ -168,27 +188,36 @@ class Batcher:
     def _failed(
         self, now: float, call: Sequence[Job], unsettled: int, result: CallResult, settlement: Settlement
     ) -> None:
-        alone = len(call) == 1
+        alone, again = len(call) == 1, self._queue_first
+        if again:
+            self._parked_not_before = now + self._parked_backoff.next_s()
+        elif not result.too_large or alone:
+            self._not_before = now + self._backoff.next_s()
+        if result.wait_s:
+            self._asked_until = now + result.wait_s
+            self._not_before = max(self._not_before, self._asked_until)
+            self._parked_not_before = max(self._parked_not_before, self._asked_until)
         if not result.blameless:
             if alone:
                 self._failed_alone(now, call[0], settlement)
             else:
                 self._limit = max(1, unsettled // 2)
-        if not result.too_large or alone:
-            self._not_before = now + max(result.wait_s, self._backoff.next_s())
+        if not again:
+            self._good_at_bad = self._good
 
     def _failed_alone(self, now: float, job: Job, settlement: Settlement) -> None:
-        if job.failures == 0 or self._successes > job.successes_at_failure:
+        if job.failures == 0 or self._good - max(job.good_at_failure, self._good_at_bad) >= GOOD_CALLS:
             job.failures += 1
-            job.successes_at_failure = self._successes
+            job.good_at_failure = self._good
         if job.failures >= FAILURES_ALLOWED:
             self._remove({job.id})
             settlement.refused.append(Refused(job.id, f"failed alone {job.failures} times while others succeeded"))
             return
-        self._limit = 1
-        wait = Backoff(RETRY_FIRST_S, RETRY_MOST_S, self._backoff.chance, failures=job.failures)
+        job.attempts += 1
+        wait = Backoff(RETRY_FIRST_S, RETRY_MOST_S, self._backoff.chance, failures=job.attempts)
         job.retry_at = now + wait.next_s()
         if job not in self._parked:
+            self._limit = 1
             self._queue = deque(other for other in self._queue if other is not job)
             self._parked.append(job)
 

@@ -98,8 +98,7 @@ class Worker:
         self._batcher.add(Job(task.id, work.streams[task.stream], task.seq, task.lane, task.raw) for task in work.tasks)
         if work.presence is not None:
             self._presence = decode_entries(work.presence)
-        if work.witness:
-            self._batcher.witness()
+        self._batcher.others_succeeded(work.elsewhere)
         self._finishing = self._finishing or work.stop
 
     # Calls of the panel

@@ -102,8 +102,11 @@ class Cluster:
             self.world.run(self.world.now + 0.5)
 
     def _quiet(self) -> bool:
-        wanted = any(node.wanted for node in self.panel.known.nodes.values())
-        return not wanted and all(node.idle for node in self.nodes)
+        known = self.panel.known
+        if any(node.wanted for node in known.nodes.values()):
+            return False
+        # A restored panel learns of a node that it does not remember by its next sign of life.
+        return all(node.idle and (node.name, node.outbox.epoch) in known.epochs for node in self.nodes)
 
     # The promise
 

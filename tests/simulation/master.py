@@ -96,13 +96,12 @@ class SimMaster(Process):
     def heard(self, worker: SimWorker) -> None:
         worker.heard_at = self.world.now
 
-    def calls(self, worker: SimWorker) -> None:
-        """A worker begins a call: never may two calls for one VM be in flight."""
-        worker.heard_at = self.world.now
-        lanes = {job.lane for job in worker.calling}
+    def _check_affinity(self, worker: SimWorker, jobs: list[Job]) -> None:
+        """A VM keeps its worker while anything of it is in flight: else two calls for it could be."""
+        lanes = {job.lane for job in jobs}
         for other in self.workers.values():
-            if other is not worker and any(job.lane in lanes for job in other.calling):
-                raise PromiseBroken(f"two calls for one VM at once: workers {worker.generation}, {other.generation}")
+            if other is not worker and not lanes.isdisjoint(other.lanes.values()):
+                raise PromiseBroken(f"two workers have the same VM in hand: {worker.generation}, {other.generation}")
 
     def lose(self, worker: SimWorker) -> None:
         """A worker died, or is killed because it hangs; the supervisor process learns it and replaces it."""
@@ -175,6 +174,7 @@ class SimMaster(Process):
                 label = StreamLabel(e.node, e.epoch, e.base, e.agent, e.interval)
                 jobs.append(Job(entry.id, label, entry.seq, entry.lane, entry.raw))
             if jobs:
+                self._check_affinity(worker, jobs)
                 worker.hand(jobs)
 
     def _acknowledge(self) -> None:

@@ -78,5 +78,6 @@ class Truth:
                 f"the panel says {state} of VM {uuid} on {node}, and since it was told last (moment {bound}) only this "
                 f"was true: {[(moment.state, moment.told) for moment in moments]}"
             )
-        if claim is not None and any(m.name for m in moments) and claim.name not in {m.name for m in moments}:
+        names = {moment.name for moment in moments if moment.name}
+        if claim is not None and state is not State.ABSENT and names and claim.name not in names:
             raise PromiseBroken(f"the panel calls VM {uuid} of {node} {claim.name!r}, not what it was called last")

@@ -47,6 +47,8 @@ class SimWorker(Process):
         self.generation = generation
         self.batcher = Batcher(BATCH_MAX, self.world.chance)
         self.calling: list[Job] = []
+        self.lanes: dict[int, str] = {}
+        """Of all that it was handed and has not settled, by id."""
         self.heard_at = self.world.now
         """When the supervisor process last heard of it."""
         self.successes = 0
@@ -66,6 +68,8 @@ class SimWorker(Process):
         self.later(1.0, self._beat)
 
     def hand(self, jobs: list[Job]) -> None:
+        self.lanes.update((job.id, job.lane) for job in jobs)
+
         def take() -> None:
             self.batcher.add(jobs)
             self.turn()
@@ -78,6 +82,7 @@ class SimWorker(Process):
         def take() -> None:
             self.batcher.others_succeeded(count)
             self.elsewhere = count
+            self.turn()
 
         self.later(0.0005, take)
 
@@ -93,7 +98,7 @@ class SimWorker(Process):
                 wait = self._wait
                 self.later(max(0.001, at - self.world.now), lambda: self.turn() if wait == self._wait else None)
             return
-        self.master.calls(self)
+        self.heard_at = self.world.now
         if any(DEADLY in job.raw for job in self.calling):
             self.later(0.001, lambda: self.master.lose(self))
             return
@@ -114,6 +119,8 @@ class SimWorker(Process):
             self.failed_alone.setdefault(jobs[0].id, set()).add(self.successes + self.elsewhere)
         settlement = self.batcher.finished(self.world.now, jobs, result)
         self.successes += len(settlement.delivered)
+        for id_ in (*settlement.delivered, *(refused.id for refused in settlement.refused)):
+            del self.lanes[id_]
         # One connection: a slow result holds up those behind it.
         slow = self.world.happens(self.master.network.weather.straggle)
         delay_s = self.world.between(0.1, 3.0) if slow else 0.0005

@@ -49,12 +49,14 @@ class Process:
         self.alive = False
         self.life = 0
         self._hung_until = 0.0
+        self._held_up: list[Action] = []
 
     def start(self) -> None:
         """Begin a life."""
         self.alive = True
         self.life += 1
         self._hung_until = 0.0
+        self._held_up.clear()
 
     def kill(self) -> None:
         """End it, as kill -9 does."""
@@ -63,11 +65,16 @@ class Process:
 
     def hang(self, for_s: float) -> None:
         """Do nothing for so long; what arrives meanwhile is done then, in its order."""
-        self._hung_until = max(self._hung_until, self.world.now + for_s)
+        if for_s > 0.0 and self.alive:
+            self._hung_until = max(self._hung_until, self.world.now + for_s)
+            life = self.life
+            self.world.after(for_s, lambda: self._wake() if life == self.life else None)
 
-    @property
-    def hung(self) -> bool:
-        return self._hung_until > self.world.now
+    def _wake(self) -> None:
+        if self._hung_until <= self.world.now:
+            held_up, self._held_up = self._held_up, []
+            for action in held_up:
+                action()
 
     def later(self, delay_s: float, action: Action) -> None:
         """Something that this life of the process will do, unless it is killed before; nothing if it is dead."""
@@ -76,8 +83,8 @@ class Process:
         def unless_dead() -> None:
             if life != self.life or not self.alive:
                 return
-            if self.hung:
-                self.world.after(self._hung_until - self.world.now, unless_dead)
+            if self._hung_until > self.world.now:
+                self._held_up.append(unless_dead)
             else:
                 action()
 

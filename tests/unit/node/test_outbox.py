@@ -317,6 +317,16 @@ class TestLimit:
         assert again.report_drops(6.0) == []
         assert made(connection).unreported == {}
 
+    def test_the_drop_of_a_report_of_drops_gives_its_counts_back(self) -> None:
+        outbox = made(limit_bytes=self.LIMIT)
+        for minute in range(5):
+            outbox.add(events(2000, 400))
+            outbox.report_drops(float(minute))
+        told = Counter(outbox.unreported)
+        for row in outbox.read(EVERYTHING)[1]:
+            told.update(json.loads(row.payload).get("counts", {}))
+        assert told == outbox.dropped
+
     def test_a_report_never_makes_room_for_itself(self) -> None:
         outbox = made(limit_bytes=self.LIMIT)
         outbox.add(events(2000, 400))
@@ -579,6 +589,21 @@ class TestFile:
         other.execute("ROLLBACK")
         other.close()
         assert outbox.add([]) == [1, 2]
+        outbox.close()
+
+    def test_while_another_holds_the_lock_nothing_is_dropped_however_much_comes(self, tmp_path: Path) -> None:
+        """A lock is a matter of time: it must not be taken for a full disk, where the oldest go."""
+        outbox, _ = opened(tmp_path)
+        outbox.add(events(50))
+        other = sqlite3.connect(tmp_path / "outbox.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        assert outbox.add(events(100, 1000)) == []
+        outbox.add_inventory(inventory("t-1"), all_unsent)
+        assert outbox.complete(outbox.epoch, 10) == 0
+        other.execute("ROLLBACK")
+        other.close()
+        assert len(outbox.add([])) == 101
+        assert (outbox.dropped, outbox.depth) == (Counter(), 151)
         outbox.close()
 
 

@@ -422,6 +422,16 @@ class TestGivingUp:
             rig.answer(0, seen=5.0)
         assert rig.now - began == 3 * INTERVAL_S
 
+    def test_also_while_only_the_way_for_acknowledgements_stands(self, rig: Rig) -> None:
+        """The port for frames is blocked, say; beacons alone are no reason to stay."""
+        rig.answer(0, seen=5.0)
+        rig.sender.went_down()
+        began = rig.now
+        while not rig.sender.must_reopen(rig.now):
+            rig.now += 1
+            rig.answer(0, seen=5.0)
+        assert rig.now - began == 3 * INTERVAL_S
+
     def test_any_change_of_seen_is_progress(self, rig: Rig) -> None:
         for step in range(100):  # the clock of the node goes back
             rig.now += 1

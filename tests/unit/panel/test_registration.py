@@ -149,6 +149,24 @@ def test_an_old_epoch_without_activity_for_thirty_days_is_closed_and_refuses() -
     assert verdicts[0].refused[0].object == "epoch"
 
 
+def test_what_comes_without_an_epoch_is_never_of_a_closed_one() -> None:
+    """`vm.event` without a key is registered under epoch 0, also after a quiet month."""
+    known = Known("run")
+    commit(known, entry(event(1), epoch=0), now=0.0)
+    commit(known, entry(event(1), epoch=6), now=1.0)
+    _, verdicts = commit(known, entry(event(2), epoch=0), now=EPOCH_CLOSES_S + 2)
+    assert counts(verdicts[0]) == (1, 0, 0)
+
+
+def test_a_status_that_is_no_text_is_not_kept() -> None:
+    """It could not be stored, and every report with this node would fail."""
+    known = Known("run")
+    bad = entry(live=True)
+    bad.status = Raw(b'{"uri":"\xff"}')
+    commit(known, bad)
+    assert known.nodes["a"].status == b""
+
+
 def test_the_newest_epoch_stays_open_however_old() -> None:
     known = Known("run")
     commit(known, entry(event(1)), now=0.0)
@@ -170,6 +188,13 @@ def test_a_sign_of_life_is_committed_so_that_its_success_tells_a_poison_from_an_
     nothing, _ = commit(known, now=6.0)
     assert (again.durable, nothing.durable) == (True, False)
     assert known.nodes["a"].seen == 5.0
+
+
+def test_an_epoch_that_begins_in_its_middle_is_asked_for_an_inventory() -> None:
+    """As after a backup was restored: what is below its base was settled, and this panel does not know it."""
+    _, fresh = commit(Known("run"), entry(event(1), base=1))
+    _, missed = commit(Known("run"), entry(base=7))
+    assert (fresh[0].want_inventory, bool(missed[0].want_inventory)) == ("", True)
 
 
 def test_messages_without_a_sign_of_life_do_not_make_a_node_look_alive() -> None:

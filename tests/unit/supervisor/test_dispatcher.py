@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from vmwatch.supervisor.dispatcher import DEATHS_ALLOWED, Dispatcher
+from vmwatch.supervisor.dispatcher import DEATHS_ALLOWED, LANES_IN_HAND, Dispatcher
 from vmwatch.supervisor.ledger import Entry, Stream
 
 
@@ -163,7 +163,7 @@ class TestSuspects:
         assert dispatcher.take(11) == []
 
     def test_a_worker_that_ended_in_order_leaves_no_suspects(self, source: Source) -> None:
-        dispatcher = with_workers(1, 2)
+        dispatcher = with_workers(1)
         dispatcher.add(entries := source.entries("ab"))
         dispatcher.take(1)
         for _ in range(DEATHS_ALLOWED + 1):
@@ -248,12 +248,47 @@ class TestSuspects:
         assert ids(dispatcher.take(1)) == [held[0].id]
 
     def test_one_worker_at_a_time_tries_suspects(self, source: Source) -> None:
-        dispatcher = with_workers(1, 2, 3)
+        dispatcher = with_workers(1)
         dispatcher.add(source.entries("abc"))
-        self.kill(dispatcher, 1, dispatcher.take(1))
+        taken = dispatcher.take(1)
+        dispatcher.worker_ready(2)
+        dispatcher.worker_ready(3)
+        self.kill(dispatcher, 1, taken)
         assert len(dispatcher.take(2)) == 1
         assert dispatcher.take(3) == []
         assert dispatcher.take(11) == []
+
+
+class TestSharing:
+    def test_a_backlog_is_shared_among_the_workers(self, source: Source) -> None:
+        dispatcher = with_workers(1, 2)
+        dispatcher.add(source.entries("abcdefgh" * 3))
+        first, second = dispatcher.take(1), dispatcher.take(2)
+        assert {entry.lane for entry in first} == set("abcd")
+        assert {entry.lane for entry in second} == set("efgh")
+
+    def test_who_alone_has_time_takes_more_than_a_share(self, source: Source) -> None:
+        dispatcher = with_workers(1, 2, most_in_hand=8)
+        dispatcher.add(source.entries(map(str, range(20))))
+        first, second = dispatcher.take(1), dispatcher.take(2)
+        assert (len(first), len(second)) == (8, 8)
+        finish(dispatcher, 1, first)
+        assert len(dispatcher.take(1)) == 4
+
+    def test_one_vms_backlog_leaves_most_of_a_hand_to_others(self, source: Source) -> None:
+        """Else what waits behind a message that always fails would keep away whose success tells it from an outage."""
+        dispatcher = with_workers(1, most_in_hand=80)
+        dispatcher.add(source.entries(["busy"] * 200))
+        dispatcher.add(source.entries("abc"))
+        lanes = [entry.lane for entry in dispatcher.take(1)]
+        assert lanes.count("busy") == 80 // LANES_IN_HAND
+        assert set(lanes) == {"busy", *"abc"}
+
+    def test_a_lane_of_which_nothing_is_in_hand_is_anybodys_although_more_of_it_waits(self, source: Source) -> None:
+        dispatcher = with_workers(1, 2, most_in_hand=8)
+        dispatcher.add(source.entries("aaa"))
+        finish(dispatcher, 1, dispatcher.take(1))
+        assert [entry.lane for entry in dispatcher.take(2)] == ["a"]
 
 
 class DispatcherMachine(RuleBasedStateMachine):
