@@ -6,10 +6,11 @@ Drafts nest, so that one report of a transaction can be taken back alone.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from msgspec import Raw
+from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from vmwatch.panel.rules import NOTHING, Claim, Judgement, Mark, after_event, after_inventory, judge
 from vmwatch.shared.errors import MessageError
@@ -29,8 +30,7 @@ EPOCH_CLOSES_S = 30 * 86400.0
 """An epoch that is not its node's newest closes after so long without activity (design 03, *vmwatch.report*)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(Struct, frozen=True):
     """What is known of a node. `seen`: wall clock (seconds) of its last sign of life here, 0 if none yet;
     `interval`: its heartbeats' (seconds); `status`: the JSON of its last heartbeat; `said`: its agent's last word."""
 
@@ -44,8 +44,7 @@ class Node:
     seen: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Epoch:
+class Epoch(Struct, frozen=True):
     """What is known of one epoch of a node: its highest `base`, and the wall clock (seconds) of its last message."""
 
     base: int = 0

@@ -5,7 +5,10 @@ A *claim* is what one node says about one VM. All claims are kept; the VM's stat
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from vmwatch.shared.messages import Event, Inventory
 from vmwatch.shared.states import ACTIVE, State
@@ -16,8 +19,7 @@ Mark = tuple[int, int]
 NOTHING: Mark = (0, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(Struct, frozen=True):
     """One node's word about one VM.
 
     `mark` is the place of the last message that says that the VM is there or gone, `stated` (never above it) of the
