@@ -87,6 +87,8 @@ class Outbox:
         self._waiting: deque[_Item] = deque()
         self._waiting_bytes = 0
         self._held: Held | None = None
+        self._stored: dict[str, object] = {}
+        """Facts as they are on the disk."""
         self._oldest_us: int | None = None
         with guarded():
             connection.rollback()  # before the next line, which would commit
@@ -199,7 +201,8 @@ class Outbox:
         self._epoch, self._last_seq, self._held = epoch, 0, None
         try:
             with guarded(), transaction(self._db):
-                self._store(0, self._unreported)
+                stored = self._store(0, self._unreported)
+            self._stored.update(stored)
         except NotNowError as error:
             # Each insert stores the counters too: no row of this epoch can exist before they are on the disk.
             self._complain(error)
@@ -350,10 +353,11 @@ class Outbox:
                         "INSERT INTO message (epoch, seq, type, token, added, payload) VALUES (?, ?, ?, ?, ?, ?)",
                         (self._epoch, seq, item.type, item.token, item.added_us, item.payload),
                     )
-            self._store(seq, (Counter() if reported else self._unreported) + room.dropped + room.untold)
+            stored = self._store(seq, (Counter() if reported else self._unreported) + room.dropped + room.untold)
+        self._stored.update(stored)
         first, self._last_seq = self._last_seq + 1, seq
         self._depth += seq + 1 - first - replaced - room.deleted
-        self._held = None
+        self._held = None if replaced or room.deleted else self._grown(self._held)
         if reported:
             self._unreported.clear()
         self._count(room.dropped)
@@ -370,15 +374,24 @@ class Outbox:
         self._held = None
         return count
 
-    def _store(self, seq: int, unreported: Counter[str]) -> None:
-        facts = {
+    def _grown(self, held: Held | None) -> Held | None:
+        """What is held after rows were added and none was taken."""
+        if held is None or held.epoch != self._epoch:
+            return held if held is not None and held.base <= held.last else None
+        return Held(held.epoch, held.base, self._last_seq) if held.base <= held.last else None
+
+    def _store(self, seq: int, unreported: Counter[str]) -> dict[str, object]:
+        """Write the facts that have changed; returns them, to be noted once they are committed."""
+        facts: dict[str, object] = {
             "node_id": self._node_id,
             "machine_id": self._machine_id,
             "epoch": self._epoch,
             "seq": seq,
-            "dropped": json.dumps(unreported),
+            "dropped": json.dumps(unreported) if unreported else "{}",
         }
-        self._db.executemany("REPLACE INTO fact (name, value) VALUES (?, ?)", facts.items())
+        changed = {name: value for name, value in facts.items() if self._stored.get(name) != value}
+        self._db.executemany("REPLACE INTO fact (name, value) VALUES (?, ?)", changed.items())
+        return changed
 
     def _delete(self, condition: str, values: tuple[int, ...]) -> int:
         return self._db.execute(f"DELETE FROM message WHERE {condition}", values).rowcount

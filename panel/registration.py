@@ -226,11 +226,7 @@ def _register_entry(draft: Draft, entry: ReportEntry, now: float) -> Verdict:
     key = (entry.node, entry.epoch)
     verdict = Verdict(node=entry.node, epoch=entry.epoch, applied=0, known=0)
     closed = _is_closed(draft, key, now)
-    missed = entry.base > 1 and draft.epoch(key) is None
     _note_node(draft, entry, now)
-    if missed:
-        # What came before was settled with a panel that remembered more than this one (a backup was restored).
-        draft.nodes[entry.node] = replace(draft.nodes[entry.node], wanted=draft.next_token())
     if not closed:
         _note_epoch(draft, key, entry, now)
     for raw in entry.messages:
@@ -267,7 +263,9 @@ def _is_closed(draft: Draft, key: EpochKey, now: float) -> bool:
 
 def _note_node(draft: Draft, entry: ReportEntry, now: float) -> None:
     before = draft.node(entry.node)
-    node = before or Node()
+    # Of a node that is new here, what it said earlier may have been settled with a panel that remembered more than
+    # this one (a backup was restored).
+    node = before or Node(wanted=draft.next_token())
     # Signs of life as well: that they were committed is how a master knows that it is no outage (`Batcher.witness`).
     draft.durable |= before is None or bool(entry.messages) or entry.live
     if entry.live:

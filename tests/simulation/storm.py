@@ -89,11 +89,11 @@ def drawn(seed: int, left_out: Collection[str] = ()) -> Storm:
     Each has some kinds of faults only: rare combinations come up sooner than if each run had a little of everything.
     """
     chance = random.Random(seed * 2 + 1)
-    length_s = chance.choice((6.0, 9.0, 12.0))
+    length_s = chance.choice((4.0, 6.0, 9.0))
     storm = Storm(
         seed,
         length_s,
-        nodes=chance.choice((1, 1, 2)),
+        nodes=chance.choice((1, 1, 1, 2)),
         masters=chance.choice((1, 1, 1, 2)),
         workers=chance.choice((1, 2, 2, 3)),
         weather=Weather(

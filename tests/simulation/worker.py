@@ -122,7 +122,7 @@ class SimWorker(Process):
         for id_ in (*settlement.delivered, *(refused.id for refused in settlement.refused)):
             del self.lanes[id_]
         # One connection: a slow result holds up those behind it.
-        slow = self.world.happens(self.master.network.weather.straggle)
+        slow = self.world.happens(3 * self.master.network.weather.straggle)
         delay_s = self.world.between(0.1, 3.0) if slow else 0.0005
         self._said_at = max(self._said_at, self.world.now + delay_s)
         self.master.later(

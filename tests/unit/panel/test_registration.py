@@ -121,7 +121,7 @@ def test_an_event_older_than_an_applied_inventory_is_registered_and_changes_noth
 def test_nothing_is_known_before_the_draft_is_merged() -> None:
     known = Known("run")
     register(Draft(known), Report("m", [entry(event(1))]), 1.0)
-    assert known == Known("run")
+    assert known == Known("run", tokens=1)  # a token that was given away is never given again
 
 
 def test_a_savepoint_that_is_taken_back_leaves_no_trace_in_its_transaction() -> None:
@@ -190,11 +190,12 @@ def test_a_sign_of_life_is_committed_so_that_its_success_tells_a_poison_from_an_
     assert known.nodes["a"].seen == 5.0
 
 
-def test_an_epoch_that_begins_in_its_middle_is_asked_for_an_inventory() -> None:
-    """As after a backup was restored: what is below its base was settled, and this panel does not know it."""
-    _, fresh = commit(Known("run"), entry(event(1), base=1))
-    _, missed = commit(Known("run"), entry(base=7))
-    assert (fresh[0].want_inventory, bool(missed[0].want_inventory)) == ("", True)
+def test_a_node_that_is_new_is_asked_for_an_inventory() -> None:
+    """It may be new only to this panel: what it said was settled, and then a backup was restored."""
+    known = Known("run")
+    _, first = commit(known, entry(event(1)))
+    _, second = commit(known, entry(inventory(2, 1, token=first[0].want_inventory)))
+    assert (bool(first[0].want_inventory), second[0].want_inventory) == (True, "")
 
 
 def test_messages_without_a_sign_of_life_do_not_make_a_node_look_alive() -> None:
