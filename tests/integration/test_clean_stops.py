@@ -331,6 +331,7 @@ class TestAWorkerThatCannotBoot:
         self, module: Path, stack: Stack, daemon: TestDriverDaemon
     ) -> None:
         stack.start_node("n", daemon.uri)
+        wait_until(lambda: self.booted(stack.master) == 2, "both workers to be ready")
         before = {process.pid for process in processes(stack.master)}
         assert len(before) == 3
         with Stream(daemon) as stream:
@@ -364,6 +365,10 @@ class TestAWorkerThatCannotBoot:
         assert done.returncode == code
         assert why in done.stderr.decode()
         assert "Traceback" not in done.stderr.decode()
+
+    @staticmethod
+    def booted(master: Service) -> int:
+        return sum(worker["state"] not in ("booting", "backoff") for worker in master.status.get("workers", ()))
 
     @staticmethod
     def failures(master: Service) -> int:

@@ -407,8 +407,7 @@ class TestPromise:
             newest = master.epochs[-1] + 1_000_000_000
             master.newest_epoch = newest
             wait_until(lambda: len(master.of("inventory")) > inventories, "an inventory")
-            assert master.of("inventory")[-1]["epoch"] == newest + 1
-            assert node.part("outbox")["epoch"] == newest + 1
+            assert master.of("inventory")[-1]["epoch"] == node.part("outbox")["epoch"] > newest
 
     def test_two_addresses(self, daemon: TestDriverDaemon, prefix: Path) -> None:
         with PlainMaster(name="one") as one, PlainMaster(name="two") as two, Node(prefix, daemon.uri, one, two) as node:
