@@ -6,8 +6,8 @@ does not stand before another's fresh events; within a node the oldest message g
 """
 
 import heapq
-from collections import deque
-from collections.abc import Collection, Iterable
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from vmwatch.shared.messages import MAX_BATCH_BYTES
@@ -18,6 +18,14 @@ DEATHS_ALLOWED = 3
 
 LANES_IN_HAND = 8
 """A lane has at most such a part of a worker's hand."""
+BACKLOG = 100
+"""A node with so many messages waiting has a backlog; the others are *brisk*."""
+SHORT_HAND = 150
+"""Beside brisk nodes a worker holds so many messages of backlogs: its calls are short, and soon over."""
+SPARED_FOR = 20_000
+"""After a message of a brisk node, that is how many messages long they are spared for."""
+SPARED_MOST = 50
+"""Messages that the spared worker may hold before the others help it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -54,6 +62,8 @@ class _Worker:
     lanes: int = 0
     """How many are bound to it."""
     successes: int = 0
+    asked: bool = True
+    """It was asked what it can take since the others were last kept from what is for it."""
     suspect: int | None = None
     """The suspect among what it holds: never more than one, so that two of them cannot be blamed for each other."""
 
@@ -74,6 +84,10 @@ class Dispatcher:
         self._turns: deque[str] = deque()
         self._nodes: set[str] = set()
         self._successes = 0
+        self._depths: Counter[str] = Counter()
+        """Messages waiting, by node."""
+        self._backlogs: set[str] = set()
+        self._spared_for = 0
         self.waiting = 0
 
     @property
@@ -98,20 +112,25 @@ class Dispatcher:
             if lane is None:
                 lane = self._lanes[entry.lane] = _Lane(entry.stream.node)
             lane.waiting.append(_Item(entry))
+            self._count(lane.node, 1)
+            if self._backlogs and lane.node not in self._backlogs:
+                self._spared_for = SPARED_FOR
             self._offer(lane)
 
     def take(self, generation: int) -> list[Entry]:
         """What this worker shall get now; it then holds these until `done` or `worker_lost`."""
         worker = self._workers[generation]
+        worker.asked = True
         if self._suspects and self._tries_suspects(worker):
             # By itself: a worker with nothing else to do then calls with it alone.
             return [self._hand_suspect(worker)]
         taken: list[Entry] = []
         idle_turns = 0
+        not_ours = self._not_ours(worker) if self._spared_for else _nobodys
         while idle_turns < len(self._turns) and self._has_room(worker):
             node = self._turns[0]
             self._turns.rotate(-1)
-            lane = self._next_lane(worker, node)
+            lane = None if not_ours(node) else self._next_lane(worker, node)
             if lane is None:
                 idle_turns += 1
                 continue
@@ -185,6 +204,7 @@ class Dispatcher:
             items.sort(key=lambda item: item.entry.id)
             self._lanes[name].waiting.extendleft(reversed(items))
             self.waiting += len(items)
+            self._count(self._lanes[name].node, len(items))
         for lane in [lane for lane in self._suspects if lane.generation == generation]:
             self._suspects.remove(lane)
         self._release(generation)
@@ -249,6 +269,8 @@ class Dispatcher:
     def _hand(self, worker: _Worker, lane: _Lane) -> Entry:
         item = lane.waiting.popleft()
         self.waiting -= 1
+        self._count(lane.node, -1)
+        self._spared_for = max(0, self._spared_for - 1)
         lane.in_hand += 1
         self._bind(lane, worker)
         lane.place = None
@@ -256,6 +278,33 @@ class Dispatcher:
         worker.bytes_in_hand += item.entry.size
         self._offer(lane)
         return item.entry
+
+    def _count(self, node: str, change: int) -> None:
+        depth = self._depths[node] = self._depths[node] + change
+        if depth >= BACKLOG:
+            self._backlogs.add(node)
+        elif depth < BACKLOG // 2:
+            self._backlogs.discard(node)
+
+    def _not_ours(self, worker: _Worker) -> Callable[[str], bool]:
+        """Which nodes' messages this worker leaves alone now.
+
+        While brisk nodes send beside a backlog, one worker is theirs, and the others' calls are short.
+
+        So a backlog that lasts for hours does not stand before anybody's fresh events: a call with 500 of its messages
+        takes the panel some ten times as long as one event does.
+        """
+        theirs = self._workers[max(self._workers)]
+        if worker is theirs and len(self._workers) > 1:
+            return self._backlogs.__contains__
+        leaves_brisk_ones = worker is not theirs and theirs.asked and len(theirs.in_hand) < SPARED_MOST
+        if leaves_brisk_ones:
+            theirs.asked = False  # unless it is asked before we come again, it hangs, or is about to end
+
+        def not_ours(node: str) -> bool:
+            return len(worker.in_hand) >= SHORT_HAND if node in self._backlogs else leaves_brisk_ones
+
+        return not_ours
 
     def _has_room(self, worker: _Worker) -> bool:
         return not worker.in_hand or (
@@ -284,6 +333,10 @@ class Dispatcher:
         entry = self._hand(worker, self._suspects.popleft())
         worker.suspect = entry.id
         return entry
+
+
+def _nobodys(node: str) -> bool:
+    return False
 
 
 def _valid(heap: _Heap | None) -> _Heap | None:

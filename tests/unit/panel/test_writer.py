@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,7 +25,7 @@ from vmwatch.panel.schema import eventlog
 from vmwatch.panel.settings import PanelSettings
 from vmwatch.panel.statements import EXPIRE_EVENTS
 from vmwatch.panel.store import Store, Stored
-from vmwatch.panel.writer import Job, NotCommitted, Work, Writer, WriterBusy
+from vmwatch.panel.writer import SMALL_BYTES, Job, NotCommitted, Work, Writer, WriterBusy
 from vmwatch.shared.errors import VmwatchError
 from vmwatch.shared.report import Verdict, decode_report
 from vmwatch.shared.states import State
@@ -44,11 +44,14 @@ class Bench:
         self.board.fill(self.stored, 0.0)
         self.writer = Writer(self.store, self.stored, self.board, FakeClock())
 
-    def run(self, *jobs: Job[Any], before: Callable[[], object] = lambda: None) -> list[Any]:
+    def run(
+        self, *jobs: Job[Any], before: Callable[[], object] = lambda: None, sizes: Sequence[int] = ()
+    ) -> list[Any]:
         """Outcomes of jobs that wait together: results, or what was raised."""
 
         async def scenario() -> list[Any]:
-            waiting = [asyncio.ensure_future(self.writer.do(job)) for job in jobs]
+            sized = zip(jobs, sizes or [0] * len(jobs), strict=True)
+            waiting = [asyncio.ensure_future(self.writer.do(job, size)) for job, size in sized]
             await asyncio.sleep(0)
             before()
             if not self.writer.is_alive:
@@ -150,6 +153,16 @@ def test_a_sign_of_life_is_committed_and_shown(bench: Bench) -> None:
     bench.run(lambda work: register(work.draft, body, work.now))
     assert Path(f"{bench.path}-wal").stat().st_size > size
     assert bench.board.nodes()[0].seen == FakeClock().wall()
+
+
+def test_small_reports_do_not_wait_for_large_ones_and_large_ones_not_for_ever(bench: Bench) -> None:
+    done: list[str] = []
+
+    def told(name: str) -> Job[None]:
+        return lambda work: done.append(f"{bench.writer.commits} {name}")
+
+    bench.run(told("large"), told("small"), told("also large"), sizes=[SMALL_BYTES, 10, SMALL_BYTES])
+    assert done == ["0 small", "1 large", "1 also large"]
 
 
 def test_a_full_queue_refuses_by_number_and_by_bytes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from vmwatch.supervisor.dispatcher import DEATHS_ALLOWED, LANES_IN_HAND, Dispatcher
+from vmwatch.supervisor.dispatcher import DEATHS_ALLOWED, LANES_IN_HAND, SHORT_HAND, SPARED_FOR, Dispatcher
 from vmwatch.supervisor.ledger import Entry, Stream
 
 
@@ -289,6 +289,51 @@ class TestSharing:
         dispatcher.add(source.entries("aaa"))
         finish(dispatcher, 1, dispatcher.take(1))
         assert [entry.lane for entry in dispatcher.take(2)] == ["a"]
+
+
+class TestBriskNodes:
+    """One node's backlog, and another that sends now and then."""
+
+    @pytest.fixture
+    def dispatcher(self, source: Source) -> Dispatcher:
+        dispatcher = with_workers(1, 2, most_in_hand=1000)
+        dispatcher.add(source.entries(map(str, range(2000)), node="noisy"))
+        return dispatcher
+
+    def test_beside_a_backlog_alone_hands_are_full(self, dispatcher: Dispatcher) -> None:
+        assert len(dispatcher.take(1)) == 1000
+
+    def test_beside_a_brisk_node_the_calls_of_a_backlog_are_short_and_one_worker_is_spared(
+        self, dispatcher: Dispatcher, source: Source
+    ) -> None:
+        dispatcher.add(source.entries(["fresh"], node="brisk"))
+        assert {entry.stream.node for entry in dispatcher.take(1)} == {"noisy"}
+        assert dispatcher.in_hand(1) == SHORT_HAND
+        assert [entry.lane for entry in dispatcher.take(2)] == ["fresh"]
+
+    def test_a_lone_worker_takes_both(self, source: Source) -> None:
+        dispatcher = with_workers(1, most_in_hand=1000)
+        dispatcher.add(source.entries(map(str, range(2000)), node="noisy"))
+        dispatcher.add(source.entries(["fresh"], node="brisk"))
+        assert "fresh" in {entry.lane for entry in dispatcher.take(1)}
+
+    def test_a_spared_worker_that_is_not_asked_any_more_keeps_nobody_waiting(
+        self, dispatcher: Dispatcher, source: Source
+    ) -> None:
+        """It hangs, or is about to end."""
+        dispatcher.add(source.entries(["fresh"], node="brisk"))
+        finish(dispatcher, 1, dispatcher.take(1))
+        assert "fresh" in {entry.lane for entry in dispatcher.take(1)}
+
+    def test_after_many_messages_without_a_brisk_one_hands_are_full_again(
+        self, dispatcher: Dispatcher, source: Source
+    ) -> None:
+        dispatcher.add(source.entries(["fresh"], node="brisk"))
+        finish(dispatcher, 2, dispatcher.take(2))
+        for _ in range(SPARED_FOR // SHORT_HAND + 1):
+            finish(dispatcher, 1, dispatcher.take(1))
+            dispatcher.add(source.entries(map(str, range(SHORT_HAND)), node="noisy"))
+        assert len(dispatcher.take(1)) > SHORT_HAND
 
 
 class DispatcherMachine(RuleBasedStateMachine):
