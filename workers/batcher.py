@@ -107,7 +107,7 @@ class Batcher:
     @property
     def in_trouble(self) -> bool:
         """The last call settled nothing."""
-        return self._backoff.failures > 0
+        return self._backoff.failures + self._parked_backoff.failures > 0
 
     def add(self, jobs: Iterable[Job]) -> None:
         """More messages, behind those that are here."""
