@@ -11,6 +11,9 @@ SEND_HWM = 1000
 LAST_WORDS_MS = 500
 """At the end: so long the last acknowledgements may take to leave."""
 
+SUBSCRIPTION_MOST_BYTES = 1024
+"""A node subscribes to its name. Whoever sends more is cut off; he needs no key to subscribe."""
+
 
 class Publisher:
     """The PUB socket. Publishing never blocks: what a node misses, the next acknowledgement says again."""
@@ -20,6 +23,7 @@ class Publisher:
         self.published = 0
         self._socket = tcp_socket(context, zmq.PUB, endpoint)
         self._socket.sndhwm = SEND_HWM
+        self._socket.setsockopt(zmq.MAXMSGSIZE, SUBSCRIPTION_MOST_BYTES)
         bind(self._socket, endpoint, "ack_listen")
 
     def publish(self, node: str, key: bytes, acknowledgement: Acknowledgement) -> None:

@@ -3,6 +3,8 @@
 import re
 from dataclasses import replace
 
+from msgspec import structs
+
 from vmwatch.panel.board import NodeRow
 from vmwatch.panel.convention import ApiError, Done, Form, Kind, Listing, bad_value, missed
 from vmwatch.panel.functions import ADMIN, OPERATORS, VIEWERS, Call, Function
@@ -101,7 +103,7 @@ def _forget(work: Work, name: str) -> None:
     """The node's row, its epochs and its keys stay, so that nothing of it is ever registered twice."""
     for uuid in work.draft.claims_of_node(name):
         work.draft.claims[uuid, name] = None
-    work.draft.nodes[name] = replace(_node(work, name), wanted=work.draft.next_token())
+    work.draft.nodes[name] = structs.replace(_node(work, name), wanted=work.draft.next_token())
     hidden: Host = replace(work.hosts[name], hidden=True)
     work.writes.append(lambda recorder: recorder.save_host(hidden))
 

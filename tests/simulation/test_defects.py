@@ -13,7 +13,6 @@ from msgspec.structs import replace as replaced
 from tests.simulation import node as simulated_node
 from tests.simulation import worker as simulated_worker
 from tests.simulation.seeds import run
-from vmwatch.node.outbox import Outbox
 from vmwatch.node.sender import Answered, Held, Sender
 from vmwatch.panel import registration, rules
 from vmwatch.panel.registration import Known
@@ -221,17 +220,3 @@ def test_the_epoch_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(registration, "after_event", flat)
     assert_caught()
-
-
-def test_an_outbox_that_forgets_its_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not on the list, and the reason why each start has an epoch of its own."""
-    honest = Outbox.begin_epoch
-
-    def same(self: Outbox, above: int) -> int:
-        honest(self, above)
-        self._epoch, self._held = 1_760_000_000_000_000, None
-        return self._epoch
-
-    monkeypatch.setattr(Outbox, "begin_epoch", same)
-    assert_caught()
-

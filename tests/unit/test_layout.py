@@ -28,6 +28,7 @@ PURE = {
     "itertools",
     "math",
     "msgspec",
+    "msgspec.structs",
     "random",
     "re",
     "typing",
