@@ -34,7 +34,7 @@ def test_what_another_cluster_signed_is_neither_registered_nor_acknowledged(stac
 
         def refused() -> bool:
             node.send()
-            return "'mac': " in str(stack.master.status) or "mac" in str(stack.master.status)
+            return bool(stack.master.status.get("rejects", {}).get("by_reason", {}).get("mac"))
 
         wait_until(refused, "the master to count a wrong key")
         assert node.receive() is None
