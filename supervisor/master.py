@@ -36,8 +36,7 @@ from vmwatch.supervisor.dispatcher import DEATHS_ALLOWED, Dispatcher
 from vmwatch.supervisor.ledger import Entry, Ledger
 from vmwatch.supervisor.pool import Lost, Pool
 from vmwatch.supervisor.publisher import Publisher
-from vmwatch.supervisor.receiver import Receiver
-from vmwatch.supervisor.rotation import Keys
+from vmwatch.supervisor.receiver import Authenticator, Receiver
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +97,7 @@ class Master:
         self._worker_settings = worker_settings
         self._signals = signals
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self.authenticator = Keys(settings.secret, settings.secret_previous)
+        self.authenticator = Authenticator(settings.secret, settings.secret_previous)
         self.receiver = Receiver(self._context, settings.listen, self.authenticator)
         self.publisher = Publisher(self._context, settings.ack_endpoint)
         self._channels = Channels(paths.run / f"{paths.program}.ipc")

@@ -81,6 +81,18 @@ class Authenticator:
         """What to sign with to this node: the key of its last valid frame."""
         return self._keys.get(node) or node_key(self._secrets[0], node)
 
+    def change(self, secret: str, secret_previous: str = "") -> None:
+        """From now on these are valid, and no other (a SIGHUP, while nodes go on sending).
+
+        Each node is still answered with the key of its last valid frame, as long as that key remains valid: it must
+        be able to check the acknowledgements of what it sent before it has the new secret.
+        """
+        self._secrets = [secret, secret_previous] if secret_previous else [secret]
+        self.forget([node for node, key in self._keys.items() if not self._is_valid(node, key)])
+
+    def _is_valid(self, node: str, key: bytes) -> bool:
+        return any(same_mac(key, node_key(secret, node)) for secret in self._secrets)
+
     def forget(self, nodes: Iterable[str]) -> None:
         """These nodes are no longer heard of."""
         for node in nodes:
