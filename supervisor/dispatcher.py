@@ -20,8 +20,13 @@ LANES_IN_HAND = 8
 """A lane has at most such a part of a worker's hand."""
 BACKLOG = 100
 """A node with so many messages waiting has a backlog; the others are *brisk*."""
-SHORT_HAND = 150
+RUN = 30
+"""So many messages of a backlog go one after another. Those of fifty nodes in turn, one each, would make a call's every
+message a node's entry in the report, an acknowledgement and a deletion of its own."""
+SHORT_HAND = 200
 """Beside brisk nodes a worker holds so many messages of backlogs: its calls are short, and soon over."""
+HELPING_HAND = 25
+"""And the worker that is spared for them so many, so that it is not idle while they say nothing."""
 SPARED_FOR = 20_000
 """After a message of a brisk node, that is how many messages long they are spared for."""
 SPARED_MOST = 50
@@ -130,12 +135,14 @@ class Dispatcher:
         while idle_turns < len(self._turns) and self._has_room(worker):
             node = self._turns[0]
             self._turns.rotate(-1)
-            lane = None if not_ours(node) else self._next_lane(worker, node)
-            if lane is None:
-                idle_turns += 1
-                continue
-            idle_turns = 0
-            taken.append(self._hand(worker, lane))
+            before = len(taken)
+            most = before + (RUN if node in self._backlogs else 1)
+            while len(taken) < most and self._has_room(worker) and not not_ours(node):
+                lane = self._next_lane(worker, node)
+                if lane is None:
+                    break
+                taken.append(self._hand(worker, lane))
+            idle_turns = 0 if len(taken) > before else idle_turns + 1
         return taken
 
     def owned(self, generation: int, entry_id: int) -> Entry | None:
@@ -289,14 +296,15 @@ class Dispatcher:
     def _not_ours(self, worker: _Worker) -> Callable[[str], bool]:
         """Which nodes' messages this worker leaves alone now.
 
-        While brisk nodes send beside a backlog, one worker is theirs, and the others' calls are short.
+        While brisk nodes send beside a backlog, one worker is theirs and takes very little else, and the others'
+        calls are short.
 
         So a backlog that lasts for hours does not stand before anybody's fresh events: a call with 500 of its messages
         takes the panel some ten times as long as one event does.
         """
         theirs = self._workers[max(self._workers)]
         if worker is theirs and len(self._workers) > 1:
-            return self._backlogs.__contains__
+            return lambda node: len(worker.in_hand) >= HELPING_HAND and node in self._backlogs
         leaves_brisk_ones = worker is not theirs and theirs.asked and len(theirs.in_hand) < SPARED_MOST
         if leaves_brisk_ones:
             theirs.asked = False  # unless it is asked before we come again, it hangs, or is about to end
