@@ -47,10 +47,19 @@ CHANGEABLE = frozenset(
 
 
 class Agent:
-    """Owns everything that runs; `run` is its life. For the main thread, except `describe`."""
+    """Owns everything that runs; `run` is its life. For the main thread, except `describe`.
+
+    `machine`: from `machine_id`; a machine without one is known by its node_id.
+    """
 
     def __init__(
-        self, settings: NodeSettings, outbox: Outbox, clock: Clock, signals: Signals, set_aside: Path | None = None
+        self,
+        settings: NodeSettings,
+        outbox: Outbox,
+        clock: Clock,
+        signals: Signals,
+        machine: str,
+        set_aside: Path | None = None,
     ) -> None:
         self._settings = settings
         self._clock = clock
@@ -65,7 +74,12 @@ class Agent:
         self._link = Link(settings.node_id, settings.key, settings.masters)
         self._delivery = Delivery(outbox, self._sender, self._link, clock)
         self._hypervisor = Hypervisor(
-            settings.libvirt_uri, settings.inventory_interval, settings.stats_interval, clock, self._wakeup
+            settings.libvirt_uri,
+            machine or settings.node_id,
+            settings.inventory_interval,
+            settings.stats_interval,
+            clock,
+            self._wakeup,
         )
         self._phase = "starting"
         self._turn: tuple[float, dict[str, Any]] = (now, {})

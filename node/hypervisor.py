@@ -5,13 +5,16 @@ import math
 from functools import partial
 
 from vmwatch.node.background import Background, Outcome
-from vmwatch.node.inventory import LISTING_LIMIT_S, Inventories, list_domains
+from vmwatch.node.definitions import MORE_S, Definitions, Listing
+from vmwatch.node.inventory import LISTING_LIMIT_S, Inventories
+from vmwatch.node.mounts import read_mounts
+from vmwatch.node.places import Places, machine_label, remote_host
 from vmwatch.node.source import Source, to_event
 from vmwatch.node.statistics import STATS_LIMIT_S, collect
 from vmwatch.node.wakeup import Wakeup
 from vmwatch.shared.clock import Clock
 from vmwatch.shared.logs import RateLimit
-from vmwatch.shared.messages import DomainStats, Event, Inventory, ListedDomain, Stats
+from vmwatch.shared.messages import DomainStats, Event, Inventory, Stats
 
 log = logging.getLogger(__name__)
 
@@ -23,21 +26,26 @@ COMPLAIN_EVERY_S = 60.0
 
 
 class Hypervisor:
-    """One libvirt connection. Listing and statistics run in threads of their own; a hung one delays no event."""
+    """One libvirt connection. Listing and statistics run in threads of their own; a hung one delays no event.
+
+    `machine`: this machine's id, which stays here.
+    """
 
     def __init__(
-        self, uri: str, inventory_interval_s: float, stats_interval_s: float, clock: Clock, wakeup: Wakeup
+        self, uri: str, machine: str, inventory_interval_s: float, stats_interval_s: float, clock: Clock, wakeup: Wakeup
     ) -> None:
         now = clock.monotonic()
+        self.definitions = Definitions()
         self.source = Source(uri, clock, wakeup.wake)
         self.inventories = Inventories(inventory_interval_s, now)
-        self.listing: Background[list[ListedDomain]] = Background("inventory", LISTING_LIMIT_S, clock, wakeup.wake)
+        self.listing: Background[Listing] = Background("inventory", LISTING_LIMIT_S, clock, wakeup.wake)
         self.sampling: Background[list[DomainStats]] = Background("statistics", STATS_LIMIT_S, clock, wakeup.wake)
         self.stats_interval_s = stats_interval_s
         self.stats_error = ""
         self.sampled_at: float | None = None
         """When statistics were last complete, monotonic seconds."""
         self._clock = clock
+        self._places = partial(_places, remote_host(uri), machine)
         self._stats_due_at = now
         self._taken = 0.0
         self._limit = RateLimit(COMPLAIN_EVERY_S)
@@ -69,6 +77,9 @@ class Hypervisor:
         events = [to_event(happened) for happened in self.source.take()]
         for event in events:
             self.inventories.observe(now, event)
+            self.definitions.observe(event)
+        for uuid in self.source.take_changes():
+            self.definitions.changed(uuid)
         return events
 
     def begin(self, now: float, epoch: int, last_seq: int) -> None:
@@ -78,7 +89,8 @@ class Hypervisor:
             return
         if now >= self.inventories.due_at and not self.listing.busy:
             self.inventories.begin(now, epoch, last_seq)
-            self.listing.begin(partial(list_domains, connection))
+            reading = self.definitions.begin(self._places, self._clock)
+            self.listing.begin(partial(reading.list, connection))
         if now >= self._stats_due_at and not self.sampling.busy:
             self._stats_due_at = max(self._stats_due_at, now - self.stats_interval_s) + self.stats_interval_s
             self._taken = self._clock.wall()
@@ -93,7 +105,13 @@ class Hypervisor:
             wait_s = self.inventories.failed(now, _why(outcome))
             self._complain(now, f"no inventory: {self.inventories.last_error}; next try in {wait_s:.1f} s")
             return None
-        return self.inventories.finished(now, self._clock.wall(), epoch, outcome.result)
+        listing = outcome.result
+        domains = self.definitions.finished(listing)
+        for why in listing.failed.values():
+            self._complain(now, f"a definition cannot be read, its disks stay unknown: {why}")
+        if listing.unread:
+            self.inventories.due_at = min(self.inventories.due_at, now + MORE_S)
+        return self.inventories.finished(now, self._clock.wall(), epoch, domains)
 
     def stats(self, now: float) -> Stats | None:
         """The statistics of a call that has ended well since the last call."""
@@ -115,7 +133,12 @@ class Hypervisor:
             log.warning("%s (%d more such failures were not logged)", text, held)
 
 
-def _why(outcome: Outcome[list[ListedDomain]] | Outcome[list[DomainStats]]) -> str:
+def _places(remote: str, machine: str) -> Places:
+    """What disks' paths mean at the time of a reading. Another machine's mounts cannot be seen from here."""
+    return Places(machine_label(remote or machine), None if remote else read_mounts())
+
+
+def _why(outcome: Outcome[Listing] | Outcome[list[DomainStats]]) -> str:
     if outcome.error is not None:
         return str(outcome.error) or type(outcome.error).__name__
     return "libvirt answered too late"

@@ -21,14 +21,21 @@ _TRIES = 5
 
 
 def list_domains(connection: Any) -> list[ListedDomain]:  # noqa: ANN401 - libvirt-python has no types
-    """All domains of a libvirt connection, or libvirtError: a listing that fails in part is no data.
+    """All domains of a libvirt connection; raises libvirtError."""
+    return [listed for _, listed in list_pairs(connection)]
+
+
+def list_pairs(connection: Any) -> list[tuple[Any, ListedDomain]]:  # noqa: ANN401
+    """All domains of a libvirt connection, and what a listing says of each; raises libvirtError.
+
+    A listing that fails in part is no data.
 
     A domain that vanishes between its listing and the question for its state is no failure: the listing is
     repeated, some times at most.
     """
     for attempt in range(_TRIES):
         try:
-            return [_listed(domain) for domain in connection.listAllDomains(0)]
+            return [(domain, _listed(domain)) for domain in connection.listAllDomains(0)]
         except libvirt.libvirtError as error:
             if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN or attempt + 1 == _TRIES:
                 raise

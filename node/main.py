@@ -35,14 +35,15 @@ def serve(options: argparse.Namespace, settings: NodeSettings, paths: Paths) -> 
     signals = Signals()
     signals.install()
     clock = SystemClock()
+    machine = machine_id()
     outbox, set_aside = open_outbox(
         paths.database,
         settings.node_id,
-        machine_id(),
+        machine,
         SteadyTime(clock).now_us,
         limit_bytes=settings.outbox_max_mb * MEGABYTE,
     )
-    agent = Agent(settings, outbox, clock, signals, set_aside)
+    agent = Agent(settings, outbox, clock, signals, machine, set_aside)
     status = StatusSocket(paths.socket, agent.describe)
     status.start()
     try:

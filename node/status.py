@@ -41,6 +41,8 @@ def snapshot(
             "interval_s": settings.inventory_interval,
             "hung_s": round(hypervisor.listing.hung_s(now), 3),
             "last_error": hypervisor.inventories.last_error,
+            "definitions": hypervisor.definitions.known,
+            "definition_error": next(iter(hypervisor.definitions.failures.values()), ""),
         },
         "statistics": {
             "age_s": _age(now, hypervisor.sampled_at),

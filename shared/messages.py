@@ -106,14 +106,29 @@ class Event(_Message, tag="event", omit_defaults=True):
     state: State | None = None
 
 
+class Disk(Struct, omit_defaults=True, frozen=True):
+    """A disk that a domain writes and does not share on purpose. Equal ones of two domains are one and the same disk.
+
+    `path` has its meaning `on` that machine, server or file system; everywhere, if `on` is empty.
+    """
+
+    path: Annotated[str, Meta(min_length=1, max_length=4096)]
+    on: Label = ""
+
+
 class ListedDomain(Struct, omit_defaults=True):
-    """One domain of an inventory; `reason` is libvirt's number for why it is in this state."""
+    """One domain of an inventory; `reason` is libvirt's number for why it is in this state.
+
+    `disks` and `macs` (of its network cards) are None where its definition was not read yet, or cannot be read.
+    """
 
     uuid: Uuid
     name: Name
     state: State
     reason: int = 0
     persistent: bool = True
+    disks: list[Disk] | None = None
+    macs: list[Label] | None = None
 
 
 class Inventory(_Message, tag="inventory", omit_defaults=True):
