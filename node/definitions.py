@@ -18,8 +18,8 @@ from vmwatch.shared.messages import Disk, Event, ListedDomain, encode
 from vmwatch.shared.states import ACTIVE
 
 READING_S = 0.5
-"""One listing reads for so long: more than four thousand definitions on a machine that is not busy. What is left
-comes with the next one, so that the first inventory does not wait, nor the one that shows a domain gone."""
+"""One listing reads for so long, which is a thousand definitions or more. What is left comes with the next one: the
+first inventory shall not wait, nor the one that shows a domain gone."""
 MORE_S = 1.0
 """The listing that reads what is left begins so long after."""
 MAX_BYTES = 2 * 1024 * 1024

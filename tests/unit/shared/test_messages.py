@@ -13,6 +13,7 @@ from vmwatch.shared.messages import (
     MAX_DEPTH,
     MAX_MESSAGES,
     MAX_STATUS_BYTES,
+    Disk,
     Envelope,
     Event,
     Heard,
@@ -149,6 +150,54 @@ def test_a_stored_message_comes_back_as_it_was(name: str, seq: int, state: State
     assert decode_message(place_payload(payload, seq, seq - 1)) == event
 
 
+LISTED: dict[str, Any] = {"uuid": UUID, "name": "web", "state": "running"}
+
+
+def inventory_of(**changes: object) -> bytes:
+    return message_of(type="inventory", as_of=0, domains=[{**LISTED, **changes}])
+
+
+def listed_in(text: bytes) -> ListedDomain:
+    message = decode_message(text)
+    assert isinstance(message, Inventory)
+    return message.domains[0]
+
+
+def test_an_older_agent_s_inventory_says_nothing_of_disks() -> None:
+    listed = listed_in(inventory_of())
+    assert (listed.disks, listed.macs) == (None, None)
+    assert not {"disks", "macs"} & set(json.loads(encode(listed)))
+
+
+def test_no_disks_is_told_and_is_not_the_same_as_unknown() -> None:
+    listed = listed_in(inventory_of(disks=[], macs=[]))
+    assert (listed.disks, listed.macs) == ([], [])
+    assert {"disks", "macs"} <= set(json.loads(encode(listed)))
+
+
+def test_a_disk_comes_back_as_it_was_stored() -> None:
+    disks = [Disk("/images/ü.img", "machine:1"), Disk("/dev/disk/by-id/wwn-0x5000c500155a7e10")]
+    domains = [ListedDomain(UUID, "web", State.RUNNING, disks=disks, macs=["52:54:00:00:00:01"])]
+    inventory = Inventory(seq=1, time=1.0, as_of=0, domains=domains)
+    assert decode_message(place_payload(encode_payload(inventory), 1, 0)) == inventory
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"disks": "/a"}, "disks"),
+        ({"disks": [{}]}, "path"),
+        ({"disks": [{"path": ""}]}, "path"),
+        ({"disks": [{"path": "x" * 4097}]}, "path"),
+        ({"disks": [{"path": "/a", "on": "x" * 257}]}, "on"),
+        ({"macs": [5]}, "macs"),
+    ],
+)
+def test_a_wrong_disk_is_an_error_that_names_the_field(changes: dict[str, object], named: str) -> None:
+    with pytest.raises(MessageError, match=named):
+        decode_message(inventory_of(**changes))
+
+
 @given(count=st.integers(0, 5))
 def test_a_frame_carries_its_messages_and_leaves_out_what_is_not_set(count: int) -> None:
     envelope = Envelope(epoch=5, base=1, interval=10.0, sent=2.0, agent="a/1", heard=Heard("m", 3))
@@ -179,7 +228,7 @@ def depth_of(value: object) -> int:
     return 1 + max(map(depth_of, value), default=0) if isinstance(value, list) else 0
 
 
-_LEAVES = st.none() | st.integers() | st.text("[]{}\"\\ü,:a", max_size=12)
+_LEAVES = st.none() | st.integers() | st.text('[]{}"\\ü,:a', max_size=12)
 
 
 _JSON: st.SearchStrategy[object] = st.recursive(

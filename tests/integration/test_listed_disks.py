@@ -14,7 +14,7 @@ import pytest
 
 from tests.integration.test_node import Node, PlainMaster, master, prefix  # noqa: F401 - the two fixtures
 from tests.testbed import guests
-from tests.testbed.daemon import needs_libvirtd
+from tests.testbed.daemon import can_mask, needs_libvirtd
 from tests.testbed.qemu import QemuDaemon, needs_root
 from tests.testbed.testdriver import TestDriverDaemon
 from tests.testbed.waiting import wait_until
@@ -36,9 +36,10 @@ DOMAIN = """
 """
 
 # In a process of its own: a process has one event loop of libvirt, for good. Each line that comes in asks for a
-# listing; what goes out is how many definitions were read until then, and the disks of all domains.
+# listing after so many events, or for the next that is begun by itself; what goes out is how many definitions were
+# read until then, and the disks of all domains.
 LISTER = """
-import dataclasses, json, sys, time
+import dataclasses, functools, json, sys, time
 from vmwatch.node.hypervisor import Hypervisor
 from vmwatch.node.source import Source
 from vmwatch.node.wakeup import Wakeup
@@ -63,6 +64,7 @@ class Counted(Source):
 clock, wakeup = SystemClock(), Wakeup()
 hypervisor = Hypervisor(sys.argv[1], "", 3600, 3600, clock, wakeup)
 hypervisor.source = Counted(sys.argv[1], clock, wakeup.wake)
+hypervisor.definitions.begin = functools.partial(hypervisor.definitions.begin, limit_s=float(sys.argv[2]))
 hypervisor.source.start()
 
 def turn():
@@ -76,9 +78,10 @@ def turn():
 while hypervisor.source.connection is None:
     turn()
 for line in sys.stdin:
-    while hypervisor.source.received < int(line) or hypervisor.listing.busy:
-        turn()
-    hypervisor.inventories.due_at = 0
+    if line != "next\\n":
+        while hypervisor.source.received < int(line) or hypervisor.listing.busy:
+            turn()
+        hypervisor.inventories.due_at = 0
     while (inventory := turn()) is None:
         pass
     disks = {d.name: d.disks and [disk.path for disk in d.disks] for d in inventory.domains}
@@ -90,12 +93,12 @@ hypervisor.source.loop.stop()
 class Lister:
     """A hypervisor's listings, each on demand."""
 
-    def __init__(self, uri: str) -> None:
-        command = [sys.executable, "-c", LISTER, uri]
+    def __init__(self, uri: str, limit_s: float = 60.0) -> None:
+        command = [sys.executable, "-c", LISTER, uri, str(limit_s)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def list(self, events: int) -> tuple[int, dict[str, list[str] | None]]:
-        """After so many events arrived: definitions read until then, and disks by name."""
+    def list(self, events: int | str) -> tuple[int, dict[str, list[str] | None]]:
+        """After so many events arrived, or `next`: definitions read until then, and disks by name."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(f"{events}\n")
@@ -142,6 +145,53 @@ def test_libvirt_is_asked_once_per_definition(daemon: TestDriverDaemon) -> None:
         define(daemon, "vm2", "2.img")
         expected["vm2"] = ["/images/2.img"]
         assert lister.list(8) == (7, expected)
+
+
+@needs_libvirtd()
+def test_what_there_was_no_time_for_comes_by_itself_soon_after(daemon: TestDriverDaemon) -> None:
+    for number in range(3):
+        define(daemon, f"vm{number}", "x.img")
+    with closing(Lister(daemon.uri, limit_s=0.0)) as lister:
+        known = []
+        for _ in range(3):
+            reads, disks = lister.list("next")
+            known.append((reads, sum(found is not None for found in disks.values()), len(disks)))
+    assert known == [(1, 1, 3), (2, 2, 3), (3, 3, 3)]
+
+
+# In a mount namespace of its own: a glusterfs whose other end never answers, so whoever looks at it waits for ever.
+HUNG = """
+import ctypes, os, sys, threading
+from vmwatch.node.mounts import read_mounts
+from vmwatch.node.places import Places
+
+mounted, link = sys.argv[1:]
+device = os.open("/dev/fuse", os.O_RDWR)
+libc = ctypes.CDLL(None, use_errno=True)
+options = f"fd={device},rootmode=40000,user_id=0,group_id=0".encode()
+if libc.mount(b"nas:/gv0", mounted.encode(), b"fuse.glusterfs", 0, options):
+    sys.exit(os.strerror(ctypes.get_errno()))
+places = Places("machine:1", read_mounts())
+for path in (mounted, link):
+    found = places.file(f"{path}/vm/a.img")
+    print(found.path, found.on)
+looks = threading.Thread(target=os.stat, args=(f"{mounted}/vm",), daemon=True)
+looks.start()
+looks.join(0.5)
+print("hangs" if looks.is_alive() else "answers", flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not can_mask() or not Path("/dev/fuse").exists(), reason="needs root and FUSE, to mount")
+def test_a_network_file_system_that_hangs_is_known_and_not_touched(tmp_path: Path) -> None:
+    mounted, link = tmp_path / "mounted", tmp_path / "images"
+    mounted.mkdir()
+    link.symlink_to("mounted")
+    command = ["unshare", "--mount", sys.executable, "-c", HUNG, str(mounted.resolve()), str(link)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["vm/a.img nas:/gv0", "vm/a.img nas:/gv0", "hangs"]
 
 
 def listed(master: PlainMaster, name: str) -> dict[str, Any]:  # noqa: F811
