@@ -80,12 +80,13 @@ class Reading:
         """One definition. Whatever is wrong with it spoils neither the others nor the listing."""
         try:
             disks, macs = parse(domain.XMLDesc(0), places)
-        except DefinitionError as error:
-            listing.failed[listed.uuid] = f"{listed.name}: {error}"
-            listing.read[listed.uuid] = Definition()  # the same text would fail again
         except libvirt.libvirtError as error:
             if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:  # else it is gone, and the next listing says so
                 listing.failed[listed.uuid] = f"{listed.name}: {error}"
+        except Exception as error:  # no definition, not even a defect of ours, is worth an inventory
+            reason = str(error) if isinstance(error, DefinitionError) else repr(error)
+            listing.failed[listed.uuid] = f"{listed.name}: {reason}"
+            listing.read[listed.uuid] = Definition()  # the same text would fail again
         else:
             listing.read[listed.uuid] = Definition(disks, macs, len(encode(disks)) + len(encode(macs)))
 

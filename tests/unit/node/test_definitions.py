@@ -227,6 +227,12 @@ class TestFailure:
         assert told(listing_of(definitions, connection))[UUIDS[0]] == ["/0"]
         assert definitions.failures == {}
 
+    def test_an_error_that_nobody_thought_of_costs_one_definition_and_no_inventory(self) -> None:
+        definitions, connection = Definitions(), Connection(2)
+        connection.domains[UUIDS[0]].XMLDesc = lambda flags: None  # type: ignore[assignment,method-assign,return-value]
+        assert told(listing_of(definitions, connection)) == {UUIDS[0]: None, UUIDS[1]: ["/0"]}
+        assert "TypeError" in definitions.failures[UUIDS[0]]
+
     def test_a_failure_of_what_is_gone_is_forgotten(self) -> None:
         definitions, connection = Definitions(), Connection(1)
         connection.domains[UUIDS[0]].broken = True
