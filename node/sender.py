@@ -27,8 +27,9 @@ SILENCE_S = 5.0
 """No word from the master for so long: the connection is given up."""
 UNSEEN_INTERVALS = 3
 """The master hears nothing of us for so many heartbeats although we hear it: the connection is given up."""
-NEW_EPOCH_EVERY_S = 300.0
-"""Two agents under one node_id would otherwise chase each other's epochs."""
+NEW_EPOCHS_S, NEW_EPOCHS_MOST = 300.0, 3
+"""So many new epochs in so long: two agents under one node_id would otherwise chase each other's. More than one, because
+what is known of the newest may be older than a frame that is still on its way."""
 _NAMES_KEPT = 16
 
 
@@ -107,7 +108,7 @@ class Sender:
         self._heartbeat_at = -math.inf
         self._stalled_at: float | None = None
         self._resend_s = RESEND_FIRST_S
-        self._new_epoch_at = -math.inf
+        self._new_epochs_at: deque[float] = deque([-math.inf] * NEW_EPOCHS_MOST, maxlen=NEW_EPOCHS_MOST)
 
     # What happened
 
@@ -175,9 +176,9 @@ class Sender:
             self._stalled_at = None
 
     def _newer_epoch(self, now: float, newest: int) -> int:
-        if newest <= self.own_epoch or now - self._new_epoch_at < NEW_EPOCH_EVERY_S:
+        if newest <= self.own_epoch or now - self._new_epochs_at[0] < NEW_EPOCHS_S:
             return 0
-        self._new_epoch_at = now
+        self._new_epochs_at.append(now)
         return newest
 
     # What to do

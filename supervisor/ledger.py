@@ -351,7 +351,8 @@ class Ledger:
             completed=stream.completed if stream else 0,
             credit=self.credit(),
             seen=record.sent,
-            newest_epoch=record.newest_epoch,
+            # Also one of which nothing is registered yet: a node that lost its outbox on its way would begin below it.
+            newest_epoch=max(record.newest_epoch, *record.epochs, 0),
             want_inventory=record.want_inventory or record.want_own,
         )
 
