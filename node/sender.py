@@ -28,8 +28,8 @@ SILENCE_S = 5.0
 UNSEEN_INTERVALS = 3
 """The master hears nothing of us for so many heartbeats although we hear it: the connection is given up."""
 NEW_EPOCHS_S, NEW_EPOCHS_MOST = 300.0, 3
-"""So many new epochs in so long: two agents under one node_id would otherwise chase each other's. More than one, because
-what is known of the newest may be older than a frame that is still on its way."""
+"""So many new epochs in so long: two agents under one node_id would otherwise chase each other's. More than one,
+because what is known of the newest may be older than a frame that is still on its way."""
 _NAMES_KEPT = 16
 
 

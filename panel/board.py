@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import msgspec
 from msgspec import Struct
 
+from vmwatch.panel.problems import Problem
 from vmwatch.panel.registration import EventRow, Known, Node
 from vmwatch.panel.store import Host, Stored
 from vmwatch.shared.messages import Seconds
@@ -95,6 +96,7 @@ class Board:
         self._vms: dict[str, VmRow] = {}
         self._gone: dict[str, int] = {}
         self._nodes: dict[str, NodeRow] = {}
+        self._problems: list[Problem] = []
         self._oldest_stamp = 0
         self._last_event = 0
         self._counts: Counter[str] = Counter()
@@ -134,6 +136,10 @@ class Board:
         with self._lock:
             return sorted((row for row in self._nodes.values() if not row.hidden), key=lambda row: row.id)
 
+    def problems(self) -> list[Problem]:
+        with self._lock:
+            return self._problems
+
     def node(self, key: str) -> NodeRow | None:
         """By number, or by name; a name of digits alone yields to the number."""
         rows = self.nodes()
@@ -152,7 +158,7 @@ class Board:
         """At the start, with all that is stored."""
         self.run = stored.known.run
         self._oldest_stamp = stored.last_event
-        self.update(stored, stored.known.vms, stored.known.nodes, [], monotonic)
+        self.update(stored, stored.known.vms, stored.known.nodes, [], monotonic, problems=True)
 
     def update(
         self,
@@ -161,11 +167,15 @@ class Board:
         nodes: Iterable[str],
         events: list[tuple[int, EventRow]],
         monotonic: float,
+        *,
+        problems: bool = False,
     ) -> None:
-        """After a commit that touched these VMs and nodes and registered these events."""
+        """After a commit that touched these VMs and nodes and registered these events; `problems`: some changed."""
         change = Change(events=events)
         with self._lock:
             self._last_event = stored.last_event
+            if problems:
+                self._problems = list(stored.known.problems.values())
             for uuid in dict.fromkeys(uuids):
                 self._update_vm(change, stored.known, stored.vm_ids, uuid)
             lags = {row.node: max(0.0, row.received - row.time) for _, row in events}

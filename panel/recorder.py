@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+from msgspec.structs import astuple
+
 from vmwatch.panel import statements
 from vmwatch.panel.registration import Draft, EventRow, StatsRow
 from vmwatch.panel.rules import Claim
@@ -80,6 +82,7 @@ class Recorder:
         self._many(statements.PRUNE_KEYS, [(*ids[k], e.base) for k, e in draft.epochs.items()])
         self._write_claims(draft)
         self._many(statements.ADD_STATS, self._stats_rows(draft.stats, now))
+        self._many(statements.SAVE_PROBLEM, [astuple(problem) for problem in draft.problems.values()])
         return self._write_events(draft.events)
 
     def save_host(self, host: Host) -> None:

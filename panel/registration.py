@@ -12,6 +12,8 @@ from typing import NamedTuple
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
+from vmwatch.panel.problems import Key as ProblemKey
+from vmwatch.panel.problems import Problem
 from vmwatch.panel.rules import NOTHING, Claim, Judgement, Mark, after_event, after_inventory, judge
 from vmwatch.shared.errors import MessageError
 from vmwatch.shared.messages import (
@@ -92,8 +94,18 @@ class Known:
     """Claims by UUID, then by node."""
     uuids: dict[str, set[str]] = field(default_factory=dict)
     """UUIDs that a node has a claim on."""
+    problems: dict[ProblemKey, Problem] = field(default_factory=dict)
     turn: int = 0
     tokens: int = 0
+    problem_ids: int = 0
+
+    def next_problem(self) -> int:
+        """A number that no problem has; one that is not used in the end is no loss."""
+        self.problem_ids += 1
+        return self.problem_ids
+
+    def problem(self, key: ProblemKey) -> Problem | None:
+        return self.problems.get(key)
 
     def next_token(self) -> str:
         """A token for `want_inventory` that no other run of the panel used."""
@@ -152,6 +164,7 @@ class Draft:
         self.keys: dict[EpochKey, set[int]] = {}
         self.claims: dict[tuple[str, str], Claim | None] = {}
         """By (uuid, node); None: the claim is forgotten."""
+        self.problems: dict[ProblemKey, Problem] = {}
         self.turn: int = under.turn
         self.durable = False
 
@@ -187,6 +200,12 @@ class Draft:
     def next_token(self) -> str:
         return self._under.next_token()
 
+    def problem(self, key: ProblemKey) -> Problem | None:
+        return self.problems.get(key) or self._under.problem(key)
+
+    def next_problem(self) -> int:
+        return self._under.next_problem()
+
     def next_turn(self) -> int:
         self.turn += 1
         return self.turn
@@ -196,6 +215,7 @@ class Draft:
         under = self._under
         under.turn = self.turn
         under.nodes.update(self.nodes)
+        under.problems.update(self.problems)
         moved = [key for key, epoch in self.epochs.items() if epoch.base > (under.epochs.get(key) or epoch).base]
         under.epochs.update(self.epochs)
         for key, seqs in self.keys.items():

@@ -19,6 +19,7 @@ from sqlalchemy import (
     select,
     text,
 )
+from sqlalchemy.schema import CreateColumn
 
 from vmwatch.shared.errors import StoreError
 
@@ -167,19 +168,49 @@ accounts = Table(
 )
 """`password` is a memory-hard hash, never the password."""
 
+problems = Table(
+    "problems",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("type", String, nullable=False),
+    Column("object", String, nullable=False),
+    Column("level", String, nullable=False),
+    Column("text", String, nullable=False),
+    Column("first", Float, nullable=False),
+    Column("last", Float, nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("phase", String, nullable=False),
+    Column("closed", Float, nullable=False, server_default="0"),
+    UniqueConstraint("type", "object"),
+)
+"""One row for a type and an object, however often it comes."""
+
 Migration = Callable[[Connection], None]
 """The step from one schema version to the next; it must keep all that is stored."""
 
 
 
+def _add_columns(connection: Connection, table: Table, *names: str) -> None:
+    """Columns as the table has them now; each is null or has a default of the server."""
+    there = {column["name"] for column in inspect(connection).get_columns(table.name)}
+    for name in names:
+        if name not in there:
+            column = str(CreateColumn(table.c[name]).compile(dialect=connection.dialect))
+            connection.execute(text(f"ALTER TABLE {table.name} ADD COLUMN {column}"))
+
+
 def _tell_stated_from_mark(connection: Connection) -> None:
     """Version 2: a claim remembers which message told its state; until now its mark was taken for that."""
-    for name in ("stated_epoch", "stated_seq"):
-        connection.execute(text(f"ALTER TABLE claims ADD COLUMN {name} BIGINT NOT NULL DEFAULT 0"))
+    _add_columns(connection, claims, "stated_epoch", "stated_seq")
     connection.execute(text("UPDATE claims SET stated_epoch = mark_epoch, stated_seq = mark_seq"))
 
 
-MIGRATIONS: Sequence[Migration] = (_tell_stated_from_mark,)
+def _judge(connection: Connection) -> None:
+    """Version 3: problems; what is known of a VM's definition, of its migration, and of a node's silence."""
+    problems.create(connection, checkfirst=True)
+
+
+MIGRATIONS: Sequence[Migration] = (_tell_stated_from_mark, _judge)
 """The n-th one makes version n + 1 out of version n. Once released, a step never changes."""
 
 

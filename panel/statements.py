@@ -11,7 +11,7 @@ from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.sql.dml import UpdateBase
 
-from vmwatch.panel.schema import claims, epochs, eventlog, keys, nodes, stats, subjects, vms
+from vmwatch.panel.schema import claims, epochs, eventlog, keys, nodes, problems, stats, subjects, vms
 
 _NODE_STATE = ("newest_epoch", "floor_epoch", "floor_seq", "agent", "interval", "status", "said", "seen")
 
@@ -52,6 +52,7 @@ SAVE_CLAIM = _upsert(claims)
 FORGET_CLAIM = _sql(delete(claims).where(*_equals(claims.c.node, claims.c.vm)))
 ADD_EVENT = _sql(_insert(eventlog))
 ADD_STATS = _sql(_insert(stats))
+SAVE_PROBLEM = _upsert(problems)
 SAVE_HOST = _sql(
     update(nodes)
     .values(address=bindparam("address"), reach=bindparam("reach"), hidden=bindparam("hidden"))

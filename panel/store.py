@@ -17,9 +17,10 @@ from sqlalchemy import Connection, Engine, create_engine, event, func, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from vmwatch.panel.problems import Problem
 from vmwatch.panel.registration import Epoch, Known, Node
 from vmwatch.panel.rules import Claim
-from vmwatch.panel.schema import claims, epochs, eventlog, keys, migrate, nodes, stats, subjects, vms
+from vmwatch.panel.schema import claims, epochs, eventlog, keys, migrate, nodes, problems, stats, subjects, vms
 from vmwatch.shared.errors import StoreError
 from vmwatch.shared.states import State
 
@@ -161,6 +162,10 @@ def _load(connection: Connection) -> Stored:
         claim = Claim(State(row["state"]), row["name"], mark, row["since"], row["turn"], stated)
         known.set_claim(uuids[row["vm"]], names[row["node"]], claim)
         known.turn = max(known.turn, claim.turn)
+    for found in connection.execute(select(problems)):
+        problem = Problem(*found)
+        known.problems[problem.key] = problem
+        known.problem_ids = max(known.problem_ids, problem.id)
     stored.last_event = connection.execute(select(func.max(eventlog.c.id))).scalar() or 0
     stored.last_stats = connection.execute(select(func.max(stats.c.id))).scalar() or 0
     return stored

@@ -213,7 +213,7 @@ class Writer:
         work = Work(Draft(batch.draft), self._stored.known, self._stored.hosts, now)
         try:
             ticket.result = ticket.job(work)
-            if work.draft.durable or work.writes or self._reveals(work.draft):
+            if work.draft.durable or work.draft.problems or work.writes or self._reveals(work.draft):
                 with self._recorder.savepoint():
                     first = self._recorder.write(work.draft, now)
                     for write in work.writes:
@@ -235,7 +235,8 @@ class Writer:
 
     def _show(self, batch: _Batch) -> None:
         uuids = [uuid for uuid, _ in batch.draft.claims]
-        self._board.update(self._stored, uuids, batch.draft.nodes, batch.events, self._clock.monotonic())
+        now, changed = self._clock.monotonic(), bool(batch.draft.problems)
+        self._board.update(self._stored, uuids, batch.draft.nodes, batch.events, now, problems=changed)
 
 
 def _answer(tickets: list[_Ticket[Any]]) -> None:
