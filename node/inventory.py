@@ -90,7 +90,8 @@ class Inventories:
             if event.event == "undefined" and self._may_be_listed(now):
                 # If the panel takes it for running, from before this agent's start, only a listing ends it there.
                 self.due_at = min(self.due_at, now + SOON_S)
-        elif event.event == "stopped" and uuid not in self._persistent:
+        elif event.event == "stopped" and (event.detail == "migrated" or uuid not in self._persistent):
+            # A migration can take the definition along, and libvirt tells no `undefined` of that.
             self.due_at = min(self.due_at, now + SOON_S)
 
     def _may_be_listed(self, now: float) -> bool:

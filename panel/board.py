@@ -20,8 +20,6 @@ from vmwatch.shared.states import State
 
 TOMBSTONES = 2_000
 """So many VMs that are gone are remembered for pages that come back; one that missed more gets everything anew."""
-SILENT_AFTER_INTERVALS = 3
-"""Design 03, rule 3: so many heartbeats missed, and a node counts as silent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +37,7 @@ class VmRow:
 
 @dataclass(frozen=True, slots=True)
 class NodeRow:
-    """A node. `heard`: the panel's monotonic clock (seconds) at its last sign of life, or at the panel's start.
+    """A node. `doubted`: since when its word does not count (wall clock, 0: it does), for the reason `doubt`.
 
     `lag`, seconds: the age of the oldest message that the node still holds, as its last heartbeat said; from one that
     does not say it, what the node's last event took from its label to its registration. None: nothing known.
@@ -54,11 +52,16 @@ class NodeRow:
     status: bytes
     interval: float
     seen: float
-    heard: float
     lag: float | None
+    doubted: float
+    doubt: str
 
-    def is_silent(self, monotonic: float) -> bool:
-        return monotonic - self.heard > SILENT_AFTER_INTERVALS * self.interval
+    @property
+    def state(self) -> str:
+        """`new` until its first sign of life, then `active`, or `silent` while its word does not count."""
+        if not self.seen:
+            return "new"
+        return "silent" if self.doubted else "active"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +157,11 @@ class Board:
             gone = [uuid for uuid, at in self._gone.items() if at >= stamp]
             return Change(changed, gone, [row for row in self._nodes.values() if not row.hidden])
 
-    def fill(self, stored: Stored, monotonic: float) -> None:
+    def fill(self, stored: Stored) -> None:
         """At the start, with all that is stored."""
         self.run = stored.known.run
         self._oldest_stamp = stored.last_event
-        self.update(stored, stored.known.vms, stored.known.nodes, [], monotonic, problems=True)
+        self.update(stored, stored.known.vms, stored.known.nodes, [], problems=True)
 
     def update(
         self,
@@ -166,7 +169,6 @@ class Board:
         uuids: Iterable[str],
         nodes: Iterable[str],
         events: list[tuple[int, EventRow]],
-        monotonic: float,
         *,
         problems: bool = False,
     ) -> None:
@@ -176,11 +178,15 @@ class Board:
             self._last_event = stored.last_event
             if problems:
                 self._problems = list(stored.known.problems.values())
-            for uuid in dict.fromkeys(uuids):
-                self._update_vm(change, stored.known, stored.vm_ids, uuid)
             lags = {row.node: max(0.0, row.received - row.time) for _, row in events}
+            touched = dict.fromkeys(uuids)
             for name in dict.fromkeys(nodes):
-                self._update_node(change, stored.hosts[name], stored.known.nodes[name], monotonic, lags.get(name))
+                before, node = self._nodes.get(name), stored.known.nodes[name]
+                self._update_node(change, stored.hosts[name], node, lags.get(name))
+                if before is not None and before.doubted != node.doubted:
+                    touched |= dict.fromkeys(stored.known.uuids.get(name, ()))
+            for uuid in touched:
+                self._update_vm(change, stored.known, stored.vm_ids, uuid)
         self.on_change(change)
 
     def _update_vm(self, change: Change, known: Known, vm_ids: dict[str, int], uuid: str) -> None:
@@ -213,9 +219,8 @@ class Board:
             self._counts[after.state.value] += 1
             self._hosted[after.node] += 1
 
-    def _update_node(self, change: Change, host: Host, node: Node, monotonic: float, lag: float | None) -> None:
+    def _update_node(self, change: Change, host: Host, node: Node, lag: float | None) -> None:
         before = self._nodes.get(host.name)
-        lives = before is None or node.seen != before.seen
         held_s = _held_s(node.status)
         if held_s is not None:
             lag = held_s
@@ -231,8 +236,9 @@ class Board:
             status=node.status,
             interval=node.interval,
             seen=node.seen,
-            heard=monotonic if lives or before is None else before.heard,
             lag=lag,
+            doubted=node.doubted,
+            doubt=node.doubt,
         )
         if row != before:
             self._nodes[host.name] = row

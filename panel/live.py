@@ -108,16 +108,15 @@ class Live:
     def node_fields(self, row: NodeRow) -> dict[str, Any]:
         """A node for a page's script.
 
-        `ago` and `quiet` are seconds since its last sign of life, by the panel's wall clock and as its silence is
-        counted: durations, because a browser's clock may be anything.
+        `ago`: seconds since its last sign of life by the panel's clock; a browser's may be anything.
         """
         return {
             "name": row.name,
             "hidden": row.hidden,
             "seen": time_label(row.seen),
             "ago": round(max(0.0, self._clock.wall() - row.seen), 3),
-            "quiet": round(max(0.0, self._clock.monotonic() - row.heard), 3),
-            "interval": row.interval,
+            "state": row.state,
+            "doubt": row.doubt,
             "lag": lag_label(row),
             "version": row.agent,
             "vms": self.board.hosted(row.name),

@@ -138,8 +138,8 @@ class Pages:
         }
 
     async def _nodes(self, params: Params) -> dict[str, object]:
-        now, fields = self._panel.clock.monotonic(), self._panel.live.node_fields
-        return {"rows": [node_row_of(row, now) | fields(row) for row in self._panel.board.nodes()]}
+        fields = self._panel.live.node_fields
+        return {"rows": [node_row_of(row) | fields(row) for row in self._panel.board.nodes()]}
 
     async def _sign_in(self, request: Request, values: Mapping[str, str]) -> Response:
         """A wrong password shows the form again, with what is wrong."""

@@ -52,8 +52,8 @@ Key = tuple[str, str]
 class Problem(Struct, frozen=True):
     """`object`: what it is about, as its type names it (a UUID, a node).
 
-    `first`: when it was opened last, `last`: when it was seen last, `closed`: when it was solved (0: it is not); seconds
-    since 1970 by the panel's clock.
+    `first`: when it was opened last, `last`: when it was seen last, `closed`: when it was solved (0: it is not), all in
+    seconds since 1970 by the panel's clock.
     """
 
     id: int

@@ -110,7 +110,8 @@ class Recorder:
         for name, node in draft.nodes.items():
             number = self._stored.hosts[name].id
             status = node.status.decode()
-            yield number, name, node.newest_epoch, *node.floor, node.agent, node.interval, status, node.said, node.seen
+            told = (node.agent, node.interval, status, node.said, node.seen, node.doubted, node.doubt)
+            yield number, name, node.newest_epoch, *node.floor, *told, *node.emptied
 
     def _write_claims(self, draft: Draft) -> None:
         saved: list[tuple[int, int, Claim]] = []
@@ -121,7 +122,13 @@ class Recorder:
                 forgotten.append(key)
             else:
                 saved.append((*key, claim))
-        rows = [(*key, c.state.value, c.name, *c.mark, c.since, c.turn, *c.stated) for *key, c in saved]
+        rows = [
+            (
+                *(*key, c.told.value, c.name, *c.mark, c.since, c.turn, *c.stated),
+                *(c.persistent, *c.persisted, c.moving, c.departed),
+            )
+            for *key, c in saved
+        ]
         self._many(statements.SAVE_CLAIM, rows)
         self._many(statements.FORGET_CLAIM, forgotten)
 

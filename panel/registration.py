@@ -14,13 +14,24 @@ from msgspec.structs import replace
 
 from vmwatch.panel.problems import Key as ProblemKey
 from vmwatch.panel.problems import Problem
-from vmwatch.panel.rules import NOTHING, Claim, Judgement, Mark, after_event, after_inventory, judge
+from vmwatch.panel.rules import (
+    NOTHING,
+    Claim,
+    Judgement,
+    Mark,
+    after_event,
+    after_inventory,
+    arrivals,
+    is_suddenly_empty,
+    judge,
+)
 from vmwatch.shared.errors import MessageError
 from vmwatch.shared.messages import (
     AgentReport,
     DomainStats,
     Event,
     Inventory,
+    ListedDomain,
     Message,
     Stats,
     decode_head,
@@ -28,13 +39,22 @@ from vmwatch.shared.messages import (
 )
 from vmwatch.shared.report import Refusal, Report, ReportEntry, Verdict
 
+EMPTY = "it suddenly lists no VM"
+EMPTY_AGAIN_S = 60.0
+"""A second empty inventory so long after the first one is believed (design 03, rule 3)."""
 EPOCH_CLOSES_S = 30 * 86400.0
 """An epoch that is not its node's newest closes after so long without activity (design 03, *vmwatch.report*)."""
 
 
 class Node(Struct, frozen=True):
     """What is known of a node. `seen`: wall clock (seconds) of its last sign of life here, 0 if none yet;
-    `interval`: its heartbeats' (seconds); `status`: the JSON of its last heartbeat; `said`: its agent's last word."""
+    `interval`: its heartbeats' (seconds); `status`: the JSON of its last heartbeat; `said`: its agent's last word.
+
+    `doubted`: since when its word does not count (wall clock, 0: it does), for the reason `doubt`; an inventory that
+    was asked for with the token number `proof` (0: not asked for yet), or later, ends that. `answered`: the number of
+    the newest token that an inventory came with. `emptied`: epoch and wall clock of an empty inventory that waits for
+    a second one.
+    """
 
     newest_epoch: int = 0
     floor: Mark = NOTHING
@@ -44,6 +64,11 @@ class Node(Struct, frozen=True):
     status: bytes = b""
     said: str = ""
     seen: float = 0.0
+    doubted: float = 0.0
+    doubt: str = ""
+    emptied: tuple[int, float] = (0, 0.0)
+    proof: int = 0
+    answered: int = 0
 
 
 class Epoch(Struct, frozen=True):
@@ -51,6 +76,16 @@ class Epoch(Struct, frozen=True):
 
     base: int = 0
     active: float = 0.0
+
+
+class Devices(NamedTuple):
+    """A domain's disks that it writes, each (path, where that path means it), and its network cards' addresses."""
+
+    disks: tuple[tuple[str, str], ...]
+    macs: tuple[str, ...]
+
+
+NO_DEVICES = Devices((), ())
 
 
 class EventRow(NamedTuple):
@@ -80,6 +115,8 @@ class StatsRow(NamedTuple):
 
 
 EpochKey = tuple[str, int]
+Place = tuple[str, str]
+"""(uuid, node)."""
 
 
 @dataclass
@@ -94,6 +131,10 @@ class Known:
     """Claims by UUID, then by node."""
     uuids: dict[str, set[str]] = field(default_factory=dict)
     """UUIDs that a node has a claim on."""
+    departing: set[str] = field(default_factory=set)
+    """UUIDs of VMs that left a node by a migration."""
+    devices: dict[Place, Devices] = field(default_factory=dict)
+    """What the last inventories said of VMs' disks and network cards; not stored, since a start asks for new ones."""
     problems: dict[ProblemKey, Problem] = field(default_factory=dict)
     turn: int = 0
     tokens: int = 0
@@ -111,6 +152,11 @@ class Known:
         """A token for `want_inventory` that no other run of the panel used."""
         self.tokens += 1
         return f"{self.run}-{self.tokens}"
+
+    def token_number(self, token: str) -> int:
+        """Which of this run's tokens it is, 0 for any other."""
+        run, _, number = token.rpartition("-")
+        return int(number) if run == self.run and number.isascii() and number.isdigit() else 0
 
     def want_all_inventories(self) -> None:
         """After a start: what happened meanwhile no one told."""
@@ -134,17 +180,25 @@ class Known:
 
     def judgement(self, uuid: str) -> Judgement | None:
         """The VM's state, or None if there is no such VM."""
-        return judge(self.claims_of_vm(uuid))
+        claims = self.claims_of_vm(uuid)
+        doubted = {name: node.doubted for name in claims if (node := self.nodes.get(name)) and node.doubted}
+        return judge(claims, doubted)
 
     def set_claim(self, uuid: str, node: str, claim: Claim | None) -> None:
         if claim is not None:
             self.vms.setdefault(uuid, {})[node] = claim
             self.uuids.setdefault(node, set()).add(uuid)
+            if claim.departed:
+                self.departing.add(uuid)
+            elif uuid in self.departing and not any(one.departed for one in self.vms[uuid].values()):
+                self.departing.discard(uuid)
             return
+        self.devices.pop((uuid, node), None)
         claims = self.vms.get(uuid, {})
         claims.pop(node, None)
         if not claims:
             self.vms.pop(uuid, None)
+            self.departing.discard(uuid)
         self.uuids.get(node, set()).discard(uuid)
 
 
@@ -162,8 +216,11 @@ class Draft:
         self.nodes: dict[str, Node] = {}
         self.epochs: dict[EpochKey, Epoch] = {}
         self.keys: dict[EpochKey, set[int]] = {}
-        self.claims: dict[tuple[str, str], Claim | None] = {}
+        self.claims: dict[Place, Claim | None] = {}
         """By (uuid, node); None: the claim is forgotten."""
+        self.departing: set[str] = set()
+        """Beside those of what is under it: VMs that left a node by a migration, or did so before."""
+        self.devices: dict[Place, Devices] = {}
         self.problems: dict[ProblemKey, Problem] = {}
         self.turn: int = under.turn
         self.durable = False
@@ -197,14 +254,75 @@ class Draft:
                     found[uuid] = claim
         return found
 
+    def claims_of_vm(self, uuid: str) -> Mapping[str, Claim]:
+        """By node."""
+        found = dict(self._under.claims_of_vm(uuid))
+        for (of, node), claim in self.claims.items():
+            if of == uuid:
+                if claim is None:
+                    found.pop(node, None)
+                else:
+                    found[node] = claim
+        return found
+
+    def set_claim(self, uuid: str, node: str, claim: Claim | None) -> None:
+        """Change a claim; and where it ends a migration, that of the node which the VM left."""
+        self.claims[uuid, node] = claim
+        if claim is not None and claim.departed:
+            self.departing.add(uuid)
+        if self.is_departing(uuid):
+            for other, ended in arrivals(self.claims_of_vm(uuid)).items():
+                self.claims[uuid, other] = ended
+
+    def is_departing(self, uuid: str) -> bool:
+        """May some node have a claim on this VM that says that it left?"""
+        if uuid in self.departing:
+            return True
+        under = self._under
+        return under.is_departing(uuid) if isinstance(under, Draft) else uuid in under.departing
+
+    def all_departing(self) -> set[str]:
+        """VMs that left a node by a migration, or did so before."""
+        under = self._under
+        return self.departing | (under.all_departing() if isinstance(under, Draft) else under.departing)
+
     def next_token(self) -> str:
         return self._under.next_token()
+
+    def token_number(self, token: str) -> int:
+        return self._under.token_number(token)
+
+    def want_inventory(self, name: str) -> int:
+        """Ask a node to list, and say with which token's number."""
+        node, token = self.node(name), self.next_token()
+        if node is not None:
+            self.nodes[name] = replace(node, wanted=token)
+        return self.token_number(token)
+
+    def disks(self, uuid: str, node: str) -> tuple[tuple[str, str], ...]:
+        """What the VM writes there, as far as is known: each (path, where that path means it)."""
+        return self._devices(uuid, node).disks
+
+    def macs(self, uuid: str, node: str) -> tuple[str, ...]:
+        """Addresses of its network cards there, as far as is known."""
+        return self._devices(uuid, node).macs
+
+    def _devices(self, uuid: str, node: str) -> Devices:
+        under = self._under
+        below = under._devices(uuid, node) if isinstance(under, Draft) else under.devices.get((uuid, node), NO_DEVICES)
+        return self.devices.get((uuid, node), below)
 
     def problem(self, key: ProblemKey) -> Problem | None:
         return self.problems.get(key) or self._under.problem(key)
 
     def next_problem(self) -> int:
         return self._under.next_problem()
+
+    def all_problems(self) -> Mapping[ProblemKey, Problem]:
+        """Also those that are under it."""
+        under = self._under
+        below = under.all_problems() if isinstance(under, Draft) else under.problems
+        return {**below, **self.problems} if self.problems else below
 
     def next_turn(self) -> int:
         self.turn += 1
@@ -222,12 +340,15 @@ class Draft:
             under.keys.setdefault(key, set()).update(seqs)
         if isinstance(under, Draft):
             under.claims.update(self.claims)
+            under.departing |= self.departing
+            under.devices.update(self.devices)
             under.events += self.events
             under.stats += self.stats
             under.durable |= self.durable
             return
         for (uuid, node), claim in self.claims.items():
             under.set_claim(uuid, node, claim)
+        under.devices.update(self.devices)
         for key in moved:
             base = under.epochs[key].base
             under.keys[key] = {seq for seq in under.keys.get(key, ()) if seq >= base}
@@ -319,7 +440,7 @@ def _apply(draft: Draft, entry: ReportEntry, message: Message, now: float) -> No
     if isinstance(message, Event):
         _apply_event(draft, entry, message, now)
     elif isinstance(message, Inventory):
-        _apply_inventory(draft, entry, message)
+        _apply_inventory(draft, entry, message, now)
     elif isinstance(message, Stats):
         draft.stats += [
             StatsRow(entry.node, entry.epoch, message.seq, message.taken, message.interval, domain)
@@ -347,19 +468,40 @@ def _apply_event(draft: Draft, entry: ReportEntry, event: Event, now: float) -> 
     )
     floor = draft.nodes[entry.node].floor
     place = (entry.epoch, event.seq)
-    claim = after_event(draft.claim(uuid, entry.node), floor, place, event, draft.next_turn())
+    claim = after_event(draft.claim(uuid, entry.node), floor, place, event, draft.next_turn(), now)
     if claim is not None:
-        draft.claims[uuid, entry.node] = claim
+        draft.set_claim(uuid, entry.node, claim)
 
 
-def _apply_inventory(draft: Draft, entry: ReportEntry, inventory: Inventory) -> None:
-    node = draft.nodes[entry.node]
-    claims = draft.claims_of_node(entry.node)
+def _apply_inventory(draft: Draft, entry: ReportEntry, inventory: Inventory, now: float) -> None:
+    node, claims = draft.nodes[entry.node], draft.claims_of_node(entry.node)
+    number = draft.token_number(inventory.token)
+    if inventory.token and inventory.token == node.wanted:
+        node = replace(node, wanted="")
+    if is_suddenly_empty(claims, inventory) and not _is_second(node, entry.epoch, now):
+        if node.emptied[0] != entry.epoch or now < node.emptied[1]:
+            node = replace(node, emptied=(entry.epoch, now))
+        draft.nodes[entry.node] = replace(node, doubted=node.doubted or now, doubt=node.doubt or EMPTY, proof=0)
+        return
+    node = replace(node, emptied=(0, 0.0), answered=max(node.answered, number))
+    if node.doubted and node.proof and number >= node.proof:
+        node = replace(node, doubted=0.0, doubt="", proof=0)
     effect = after_inventory(claims, node.floor, entry.epoch, inventory, draft.next_turn())
     if effect is not None:
         for uuid, claim in effect.claims.items():
-            draft.claims[uuid, entry.node] = claim
+            draft.set_claim(uuid, entry.node, claim)
         node = replace(node, floor=effect.floor)
-    if inventory.token and inventory.token == node.wanted:
-        node = replace(node, wanted="")
+        for domain in inventory.domains:
+            _note_devices(draft, entry.node, domain)
     draft.nodes[entry.node] = node
+
+
+def _is_second(node: Node, epoch: int, now: float) -> bool:
+    """The second empty inventory, long enough after the first one of the same epoch."""
+    return node.emptied[0] == epoch and now - node.emptied[1] >= EMPTY_AGAIN_S
+
+
+def _note_devices(draft: Draft, node: str, domain: ListedDomain) -> None:
+    disks, macs = getattr(domain, "disks", None), getattr(domain, "macs", None)
+    if disks is not None or macs is not None:
+        draft.devices[domain.uuid, node] = Devices(tuple((d.path, d.on) for d in disks or ()), tuple(macs or ()))

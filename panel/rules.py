@@ -1,17 +1,19 @@
-"""The rules for the state of VMs (design 03, *Rules*, 1, 2 and 4): pure functions on claims.
+"""The rules for the state of VMs (design 03, *Rules*, 1 to 5): pure functions on claims.
 
 A *claim* is what one node says about one VM. All claims are kept; the VM's state follows from them
-(`judge`), so a late word of one node can never overwrite what another node holds.
+(`judge`), so a late word of one node can never overwrite what another node holds. A claim keeps apart what was told of
+the state, of the definition and of the name, each with the place of the message that told it: so the outcome is the
+same in whatever order the messages come.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from vmwatch.shared.messages import Event, Inventory
-from vmwatch.shared.states import ACTIVE, State
+from vmwatch.shared.messages import Event, Inventory, ListedDomain
+from vmwatch.shared.states import ACTIVE, PAUSED_FOR_MIGRATION, State
 
 Mark = tuple[int, int]
 """(epoch, seq), compared as a pair."""
@@ -23,16 +25,40 @@ class Claim(Struct, frozen=True):
     """One node's word about one VM.
 
     `mark` is the place of the last message that says that the VM is there or gone, `stated` (never above it) of the
-    last one that tells the state. `since` is when the state began (seconds since 1970 by the node's clock, a label).
+    last one that told the state. `since` is when the state began (seconds since 1970 by the node's clock, a label).
     `turn` counts the panel's changes of state and tells which claim changed last.
+
+    `persistent`: has it a definition (None: nobody told), and `persisted` the place of who told it. `moving`: it is one
+    end of a live migration that is under way. `departed`: it left this node by a migration, and no other node has
+    shown it yet; when that was (seconds since 1970 by the panel's clock), else 0.
     """
 
-    state: State
+    told: State
     name: str
     mark: Mark
     since: float
     turn: int
     stated: Mark = NOTHING
+    persistent: bool | None = None
+    persisted: Mark = NOTHING
+    moving: bool = False
+    departed: float = 0.0
+
+    @property
+    def state(self) -> State:
+        """What follows from all that was told: a VM without a definition is gone when it ends, and one that left by a
+        migration runs somewhere else."""
+        if self.told is State.SHUTOFF:
+            if self.departed:
+                return State.UNKNOWN
+            if self.persistent is False:
+                return State.ABSENT
+        return self.told
+
+    @property
+    def is_held(self) -> bool:
+        """The node holds the VM: it runs there, or is paused there, and is not one end of a migration."""
+        return self.told in ACTIVE and not self.moving
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,43 +88,107 @@ running end comes before the paused one. `unknown` comes before the stopped stat
 """
 
 
-def judge(claims: Mapping[str, Claim]) -> Judgement | None:
-    """The VM's state from the claims of all nodes; None if no node has it any more."""
-    speaking = [(_RANK[claim.state], -claim.turn, node) for node, claim in claims.items()]
+def judge(claims: Mapping[str, Claim], doubted: Mapping[str, float] | None = None) -> Judgement | None:
+    """The VM's state from the claims of all nodes; None if no node has it any more.
+
+    `doubted`: nodes whose word does not count now, and since when (rule 3): what they have is `unknown`.
+    """
+    speaking: list[tuple[int, int, str, State, float]] = []
+    for node, claim in claims.items():
+        state, since = claim.state, claim.since
+        if doubted and node in doubted and state is not State.ABSENT:
+            state, since = State.UNKNOWN, max(since, doubted[node])
+        speaking.append((_RANK[state], -claim.turn, node, state, since))
     if not speaking:
         return None
-    node = min(speaking)[2]
-    claim = claims[node]
-    return None if claim.state is State.ABSENT else Judgement(claim.state, node, claim.name, claim.since)
+    _, _, node, state, since = min(speaking)
+    return None if state is State.ABSENT else Judgement(state, node, claims[node].name, since)
 
 
-def after_event(claim: Claim | None, floor: Mark, place: Mark, event: Event, turn: int) -> Claim | None:
+# Events
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What an event says of the state."""
+
+    state: State
+    moving: bool = False
+    departs: bool = False
+
+
+_MIGRATION = {
+    # The destination's QEMU waits for the guest; only `resumed/migrated` says that it runs there.
+    ("started", "migrated"): _Told(State.PAUSED, moving=True),
+    # Also when the migration then fails: `resumed/migrated` or `resumed/unpaused` follows.
+    ("suspended", "migrated"): _Told(State.PAUSED, moving=True),
+    ("suspended", "postcopy"): _Told(State.PAUSED, moving=True),
+    ("suspended", "postcopy_failed"): _Told(State.PAUSED, moving=True),
+    ("stopped", "migrated"): _Told(State.SHUTOFF, departs=True),
+}
+"""Rule 5: what libvirt's events say when they come from one end of a live migration."""
+
+_HAS_DEFINITION = {
+    ("defined", "added"): True,
+    ("defined", "updated"): True,
+    ("defined", "renamed"): True,
+    ("defined", "from_snapshot"): True,
+    ("undefined", "removed"): False,
+}
+
+
+def after_event(
+    claim: Claim | None, floor: Mark, place: Mark, event: Event, turn: int, now: float = 0.0
+) -> Claim | None:
     """The claim after an event at `place`; None if it changes nothing: it is not newer, or says nothing.
 
     Above the claim's mark and the node's floor an event moves the mark; the state follows the newest message that
     *tells* one. An event that tells none (a reboot) must not keep an inventory, or an event that comes late, from it.
+    `now`: the panel's wall clock, seconds.
     """
     if place <= floor:
         return None
     before = claim or Claim(State.ABSENT, event.vm.name, NOTHING, event.time, turn)
-    removed = event.event == "undefined" and event.detail != "renamed"
-    if removed and before.state in ACTIVE:
-        return None  # it runs on without a definition, for as long as it runs
-    told = State.ABSENT if removed else event.state
+    told = _told_by(before, event)
+    persistent = _HAS_DEFINITION.get((event.event, event.detail))
     newer, tells = place > before.mark, told is not None and place > before.stated
-    if not newer and not tells:
+    defines = persistent is not None and place > before.persisted
+    if not (newer or tells or defines):
         return None
-    state = told if told is not None and tells else _untold(claim, event)
     name = event.vm.name if newer and event.event != "undefined" else before.name
-    after = replace(before, name=name, mark=max(place, before.mark), stated=place if tells else before.stated)
-    return after if state is before.state else replace(after, state=state, since=event.time, turn=turn)
+    after = replace(before, name=name, mark=max(place, before.mark))
+    if defines:
+        after = replace(after, persistent=persistent, persisted=place)
+    if told is not None and tells:
+        departed = (now or 1.0) if told.departs else 0.0
+        after = replace(after, told=told.state, stated=place, moving=told.moving, departed=departed)
+    elif newer:
+        after = replace(after, told=_untold(claim, event))
+    return _changed(before, after, event.time, turn)
+
+
+def _told_by(before: Claim, event: Event) -> _Told | None:
+    if event.event == "undefined" and event.detail != "renamed":
+        # A VM that is taken for running runs on without its definition, for as long as it runs.
+        stopped = before.told in (State.SHUTOFF, State.CRASHED, State.ABSENT) and not before.departed
+        return _Told(State.ABSENT) if stopped else None
+    if event.state is None:
+        return None
+    return _MIGRATION.get((event.event, event.detail)) or _Told(event.state)
 
 
 def _untold(claim: Claim | None, event: Event) -> State:
     """The state after an event that tells none: it was there when this happened (design 02, *Message types*)."""
-    if claim is not None and claim.state is not State.ABSENT:
-        return claim.state
+    if claim is not None and claim.told is not State.ABSENT:
+        return claim.told
     return State.SHUTOFF if event.event == "defined" else State.UNKNOWN
+
+
+def _changed(before: Claim, after: Claim, time: float, turn: int) -> Claim:
+    return after if after.state is before.state else replace(after, since=time, turn=turn)
+
+
+# Inventories
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,17 +216,68 @@ def after_inventory(
     for domain in inventory.domains:
         listed.add(domain.uuid)
         claim = claims.get(domain.uuid) or Claim(State.ABSENT, domain.name, NOTHING, inventory.time, turn)
-        if snapshot < claim.stated:
-            continue
-        name = domain.name if snapshot >= claim.mark else claim.name
-        after = replace(claim, name=name, mark=max(snapshot, claim.mark), stated=snapshot)
-        if claim.state is not domain.state:
-            after = replace(after, state=domain.state, since=inventory.time, turn=turn)
-        changed[domain.uuid] = after
-    for uuid in _gone(claims, listed, snapshot):
-        changed[uuid] = None
+        after = _listed(claim, snapshot, domain)
+        if after != claim:
+            changed[domain.uuid] = _changed(claim, after, inventory.time, turn)
+    for uuid, claim in claims.items():
+        if uuid not in listed and claim.stated <= snapshot:
+            changed |= _unlisted(uuid, claim, snapshot, inventory.time, turn)
     return InventoryEffect(changed, snapshot)
 
 
-def _gone(claims: Mapping[str, Claim], listed: set[str], snapshot: Mark) -> Iterable[str]:
-    return [uuid for uuid, claim in claims.items() if uuid not in listed and claim.mark <= snapshot]
+def _listed(claim: Claim, snapshot: Mark, domain: ListedDomain) -> Claim:
+    after = replace(claim, mark=max(snapshot, claim.mark))
+    if snapshot >= claim.mark:
+        after = replace(after, name=domain.name)
+    if snapshot >= claim.persisted:
+        after = replace(after, persistent=domain.persistent, persisted=snapshot)
+    if snapshot >= claim.stated:
+        moving = domain.state is State.PAUSED and domain.reason in PAUSED_FOR_MIGRATION
+        # A definition that stays behind says nothing of where the VM went.
+        departed = claim.departed if domain.state is State.SHUTOFF else 0.0
+        after = replace(after, told=domain.state, stated=snapshot, moving=moving, departed=departed)
+    return after
+
+
+def _unlisted(uuid: str, claim: Claim, snapshot: Mark, time: float, turn: int) -> dict[str, Claim | None]:
+    """A VM that was not there when the listing was made; nothing that tells a state came later."""
+    if claim.departed:
+        # Its definition is gone as well, and still it runs somewhere else.
+        persisted, mark = max(snapshot, claim.persisted), max(snapshot, claim.mark)
+        return {uuid: replace(claim, persistent=False, persisted=persisted, mark=mark)}
+    if claim.mark <= snapshot:
+        return {uuid: None}
+    if claim.persisted > snapshot:
+        # It was defined, or undefined, after the listing, and has not run since.
+        after = replace(claim, told=State.SHUTOFF, stated=snapshot, moving=False)
+        return {uuid: _changed(claim, after, time, turn)}
+    return {}
+
+
+def is_suddenly_empty(claims: Mapping[str, Claim], inventory: Inventory) -> bool:
+    """Rule 3: a node that had VMs lists none. It may be libvirt that has lost them; so once is not enough.
+
+    A VM that has stopped, and that nobody called persistent, is not missed: a transient one goes like that.
+    """
+    return not inventory.domains and any(
+        claim.told in ACTIVE or claim.told is State.UNKNOWN or (claim.state is not State.ABSENT and claim.persistent)
+        for claim in claims.values()
+        if not claim.departed
+    )
+
+
+# Migrations
+
+
+def arrivals(claims: Mapping[str, Claim]) -> dict[str, Claim]:
+    """Claims, by node, of a VM that left by a migration and that another node holds now: what was told counts again."""
+    if not any(claim.is_held for claim in claims.values()):
+        return {}
+    return departures_ended(claims, lambda claim: True)
+
+
+def departures_ended(claims: Mapping[str, Claim], is_over: Callable[[Claim], bool]) -> dict[str, Claim]:
+    """Claims, by node, of a VM that left by a migration, where that `is_over`; as they are without it."""
+    return {
+        node: replace(claim, departed=0.0) for node, claim in claims.items() if claim.departed and is_over(claim)
+    }

@@ -49,6 +49,10 @@ nodes = Table(
     Column("status", String, nullable=False, server_default=""),
     Column("said", String, nullable=False, server_default=""),
     Column("seen", Float, nullable=False, server_default="0"),
+    Column("doubted", Float, nullable=False, server_default="0"),
+    Column("doubt", String, nullable=False, server_default=""),
+    Column("emptied_epoch", BigInteger, nullable=False, server_default="0"),
+    Column("emptied_at", Float, nullable=False, server_default="0"),
 )
 """Cluster nodes. `hidden`: deleted by a person; its keys stay, so that nothing of it is registered twice."""
 
@@ -94,9 +98,15 @@ claims = Table(
     Column("turn", BigInteger, nullable=False),
     Column("stated_epoch", BigInteger, nullable=False, server_default="0"),
     Column("stated_seq", BigInteger, nullable=False, server_default="0"),
+    Column("persistent", Boolean, nullable=True),
+    Column("persisted_epoch", BigInteger, nullable=False, server_default="0"),
+    Column("persisted_seq", BigInteger, nullable=False, server_default="0"),
+    Column("moving", Boolean, nullable=False, server_default="0"),
+    Column("departed", Float, nullable=False, server_default="0"),
     sqlite_with_rowid=False,
 )
-"""By node first: a report is of one node, and then the rows that it changes lie together on few pages."""
+"""`state`: what was told, not what follows from it. By node first: a report is of one node, and then the rows that it
+changes lie together on few pages."""
 
 subjects = Table(
     "subjects",
@@ -208,6 +218,8 @@ def _tell_stated_from_mark(connection: Connection) -> None:
 def _judge(connection: Connection) -> None:
     """Version 3: problems; what is known of a VM's definition, of its migration, and of a node's silence."""
     problems.create(connection, checkfirst=True)
+    _add_columns(connection, nodes, "doubted", "doubt", "emptied_epoch", "emptied_at")
+    _add_columns(connection, claims, "persistent", "persisted_epoch", "persisted_seq", "moving", "departed")
 
 
 MIGRATIONS: Sequence[Migration] = (_tell_stated_from_mark, _judge)

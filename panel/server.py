@@ -21,6 +21,7 @@ from vmwatch.panel.reload import Reload
 from vmwatch.panel.retention import keep_within_limits
 from vmwatch.panel.settings import PanelSettings
 from vmwatch.panel.store import Store, database_url
+from vmwatch.panel.vigil import keep_watch
 from vmwatch.panel.writer import Writer
 from vmwatch.shared.clock import SystemClock
 from vmwatch.shared.endpoints import Endpoint
@@ -90,7 +91,7 @@ class _Server:
             stored = store.load()
             stored.known.want_all_inventories()
             board = Board()
-            board.fill(stored, self._clock.monotonic())
+            board.fill(stored)
             writer = Writer(store, stored, board, self._clock)
             identity = Identity(Accounts(store), self._clock)
             live = Live(board)
@@ -118,13 +119,14 @@ class _Server:
         self._panel.writer.on_defect = lambda: _wake(loop, self._fail)
         self._panel.live.start(loop)
         loop.add_reader(self._signals.wakeup_fd, self._on_signal)
-        retention = loop.create_task(keep_within_limits(self._panel))
+        tasks = [loop.create_task(keep_within_limits(self._panel)), loop.create_task(keep_watch(self._panel))]
         try:
             log.info("serves %s://%s", "https" if self._settings.tls else "http", _address(self._settings.panel_listen))
             self._on_signal()  # one that came before there was a reader
             await self._uvicorn.serve(sockets=[listener])
         finally:
-            retention.cancel()
+            for task in tasks:
+                task.cancel()
             loop.remove_reader(self._signals.wakeup_fd)
 
     def _configuration(self) -> uvicorn.Config:

@@ -13,7 +13,10 @@ from sqlalchemy.sql.dml import UpdateBase
 
 from vmwatch.panel.schema import claims, epochs, eventlog, keys, nodes, problems, stats, subjects, vms
 
-_NODE_STATE = ("newest_epoch", "floor_epoch", "floor_seq", "agent", "interval", "status", "said", "seen")
+_NODE_STATE = (
+    *("newest_epoch", "floor_epoch", "floor_seq", "agent", "interval", "status", "said", "seen"),
+    *("doubted", "doubt", "emptied_epoch", "emptied_at"),
+)
 
 
 def _sql(statement: UpdateBase) -> str:

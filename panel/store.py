@@ -148,6 +148,9 @@ def _load(connection: Connection) -> Stored:
             status=row["status"].encode(),
             said=row["said"],
             seen=row["seen"],
+            doubted=row["doubted"],
+            doubt=row["doubt"],
+            emptied=(row["emptied_epoch"], row["emptied_at"]),
         )
     for node, epoch, base, active in connection.execute(select(epochs)):
         known.epochs[names[node], epoch] = Epoch(base, active)
@@ -159,7 +162,18 @@ def _load(connection: Connection) -> Stored:
         stored.subjects[uuids[vm], name] = number
     for row in connection.execute(select(claims)).mappings():
         mark, stated = (row["mark_epoch"], row["mark_seq"]), (row["stated_epoch"], row["stated_seq"])
-        claim = Claim(State(row["state"]), row["name"], mark, row["since"], row["turn"], stated)
+        claim = Claim(
+            State(row["state"]),
+            row["name"],
+            mark,
+            row["since"],
+            row["turn"],
+            stated,
+            row["persistent"],
+            (row["persisted_epoch"], row["persisted_seq"]),
+            row["moving"],
+            row["departed"],
+        )
         known.set_claim(uuids[row["vm"]], names[row["node"]], claim)
         known.turn = max(known.turn, claim.turn)
     for found in connection.execute(select(problems)):

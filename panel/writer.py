@@ -18,6 +18,7 @@ from vmwatch.panel.board import Board
 from vmwatch.panel.recorder import Recorder
 from vmwatch.panel.registration import Draft, EventRow, Known
 from vmwatch.panel.store import Host, Store, Stored
+from vmwatch.panel.watch import Watch
 from vmwatch.shared.clock import Clock
 from vmwatch.shared.errors import VmwatchError
 
@@ -45,13 +46,18 @@ class NotCommitted(VmwatchError):
 class Work:
     """What a job may use: its draft, and writes of its own beside the draft's."""
 
-    def __init__(self, draft: Draft, known: Known, hosts: dict[str, Host], now: float) -> None:
+    def __init__(
+        self, draft: Draft, known: Known, hosts: dict[str, Host], watch: Watch, now: float, monotonic: float
+    ) -> None:
         self.draft = draft
         self.known = known
         """Committed knowledge, to read only; what this batch adds is in the draft."""
         self.hosts = hosts
+        self.watch = watch
         self.now = now
         """Wall clock, seconds."""
+        self.monotonic = monotonic
+        """Seconds."""
         self.writes: list[Callable[[Recorder], None]] = []
         """Done after the draft is written, in the job's savepoint."""
 
@@ -93,6 +99,8 @@ class Writer:
     def __init__(self, store: Store, stored: Stored, board: Board, clock: Clock) -> None:
         self._recorder = Recorder(store, stored)
         self._stored = stored
+        self._watch = Watch(clock.monotonic())
+        self._watch.duplicates.touch(stored.known.vms)
         self._board = board
         self._clock = clock
         self._waiting: deque[_Ticket[Any]] = deque()
@@ -206,11 +214,13 @@ class Writer:
             return
         self.commits += 1
         batch.draft.merge()
+        self._watch.duplicates.touch(uuid for uuid, _ in [*batch.draft.claims, *batch.draft.devices])
         self._show(batch)
         _answer(tickets)
 
     def _do(self, batch: _Batch, ticket: _Ticket[Any], now: float) -> None:
-        work = Work(Draft(batch.draft), self._stored.known, self._stored.hosts, now)
+        hosts, monotonic = self._stored.hosts, self._clock.monotonic()
+        work = Work(Draft(batch.draft), self._stored.known, hosts, self._watch, now, monotonic)
         try:
             ticket.result = ticket.job(work)
             if work.draft.durable or work.draft.problems or work.writes or self._reveals(work.draft):
@@ -235,8 +245,8 @@ class Writer:
 
     def _show(self, batch: _Batch) -> None:
         uuids = [uuid for uuid, _ in batch.draft.claims]
-        now, changed = self._clock.monotonic(), bool(batch.draft.problems)
-        self._board.update(self._stored, uuids, batch.draft.nodes, batch.events, now, problems=changed)
+        changed = bool(batch.draft.problems)
+        self._board.update(self._stored, uuids, batch.draft.nodes, batch.events, problems=changed)
 
 
 def _answer(tickets: list[_Ticket[Any]]) -> None:

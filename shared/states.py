@@ -36,6 +36,10 @@ STATE_OF_LIBVIRT: tuple[State, ...] = (
 )
 """virDomainState's number is the index."""
 
+PAUSED_FOR_MIGRATION = frozenset({2, 11, 12, 13})
+"""virDomainPausedReason of a domain that is, or may be, one end of a live migration: MIGRATION, STARTING_UP (what the
+destination says first), POSTCOPY, POSTCOPY_FAILED. The guest of such a domain runs at the other end, if at all."""
+
 LIFECYCLE: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("defined", ("added", "updated", "renamed", "from_snapshot")),
     ("undefined", ("removed", "renamed")),

@@ -21,9 +21,11 @@ async def report(call: Call) -> Response:
 
     def job(work: Work) -> list[Verdict]:
         try:
-            return register(work.draft, decoded, work.now)
+            verdicts = register(work.draft, decoded, work.now)
         except MessageError as error:
             raise _error(error) from None
+        work.watch.reported(work.monotonic, [(entry.node, entry.epoch) for entry in decoded.nodes if entry.live])
+        return verdicts
 
     verdicts = await call.panel.writer.do(job, len(call.body))
     for verdict in verdicts:

@@ -25,8 +25,7 @@ _ALLOWED_NAME = "1 to 64 of A-Z a-z 0-9 . _ -"
 
 async def nodes(call: Call) -> Listing:
     """All nodes. One appears by itself when a report names it."""
-    now = call.panel.clock.monotonic()
-    return Page.of(call.params).cut([row_of(node, now) for node in call.panel.board.nodes()])
+    return Page.of(call.params).cut([row_of(node) for node in call.panel.board.nodes()])
 
 
 async def edit(call: Call) -> Form | Done:
@@ -115,25 +114,19 @@ def _row(call: Call, elid: str) -> NodeRow:
     return row
 
 
-def row_of(node: NodeRow, now: float) -> dict[str, str]:
-    """The row as the API shows it; `now` is the panel's monotonic clock."""
+def row_of(node: NodeRow) -> dict[str, str]:
+    """The row as the API shows it; `doubt`: why its word does not count now."""
     return {
         "id": str(node.id),
         "name": node.name,
         "address": node.address,
         "reach": node.reach,
-        "state": state_of(node, now),
+        "state": node.state,
+        "doubt": node.doubt,
         "last_seen": time_label(node.seen),
         "lag": lag_label(node),
         "version": node.agent,
     }
-
-
-def state_of(node: NodeRow, now: float) -> str:
-    """`new` until its first sign of life, then `active` or `silent`."""
-    if not node.seen:
-        return "new"
-    return "silent" if node.is_silent(now) else "active"
 
 
 FUNCTIONS = (

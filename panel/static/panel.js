@@ -10,7 +10,7 @@
   const body = document.querySelector("#rows tbody");
   const whole = document.body.dataset.whole === "yes";
   const rows = new Map();
-  const signs = new Map(); // by node, in this browser's time: when its last sign of life was, since when it is quiet
+  const signs = new Map(); // by node, in this browser's time: when its last sign of life was
   let connected = false;
 
   const pad = (number) => String(number).padStart(2, "0");
@@ -158,26 +158,24 @@
     row.querySelector(".lag").textContent = node.lag ? `${node.lag} s` : "–";
     row.querySelector(".vms").textContent = node.vms;
     row.querySelector(".version").textContent = node.version || "–";
-    row.dataset.interval = node.interval;
     row.querySelectorAll("time").forEach(showTime);
-    sign(row, node.quiet, node.ago);
+    row.querySelector(".status").replaceChildren(state(node.state));
+    row.querySelector(".status").title = node.doubt;
+    sign(row, node.ago);
     showSign(row);
   }
 
   // The panel says how long ago, in seconds: its clock and this browser's may differ by hours.
-  function sign(row, quiet, ago) {
-    signs.set(row.dataset.key, { heard: Date.now() - 1000 * quiet, seen: Date.now() - 1000 * ago });
+  function sign(row, ago) {
+    signs.set(row.dataset.key, Date.now() - 1000 * ago);
   }
 
   function showSign(row) {
     const time = row.querySelector(".seen time");
     if (!time || !connected) return; // what this page does not hear says nothing about a node
-    const { heard, seen } = signs.get(row.dataset.key);
-    const text = ago(Date.now() - seen);
+    const text = ago(Date.now() - signs.get(row.dataset.key));
     if (text) time.textContent = text;
     else showTime(time);
-    const silent = Date.now() - heard > 3000 * Number(row.dataset.interval);
-    row.querySelector(".status").replaceChildren(state(silent ? "silent" : "active"));
   }
 
   function apply(change) {
@@ -262,7 +260,7 @@
   if (!page) return;
   for (const row of body.rows) rows.set(row.dataset.key, row);
   if (page === "vmhostnode") {
-    for (const row of body.rows) sign(row, Number(row.dataset.quiet), Number(row.dataset.ago));
+    for (const row of body.rows) sign(row, Number(row.dataset.ago));
     setInterval(() => [...body.rows].forEach(showSign), 1000);
   }
   connect();

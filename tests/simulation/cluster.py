@@ -103,7 +103,7 @@ class Cluster:
 
     def _quiet(self) -> bool:
         known = self.panel.known
-        if any(node.wanted for node in known.nodes.values()):
+        if any(node.wanted or node.doubted or node.emptied[0] for node in known.nodes.values()):
             return False
         # A restored panel learns of a node that it does not remember by its next sign of life.
         return all(node.idle and (node.name, node.outbox.epoch) in known.epochs for node in self.nodes)

@@ -8,12 +8,14 @@ from tests.simulation.storm import Weather
 from tests.simulation.truth import Truth
 from tests.simulation.world import BEGAN_WALL_S, Process, World
 from vmwatch.panel.registration import Draft, EventRow, Known, register
+from vmwatch.panel.watch import Watch
 from vmwatch.shared.report import Verdict, decode_report, encode_answer
 from vmwatch.workers.transport import Reply
 
 Answer = Callable[[Reply | None], None]
 """Takes the reply, or None when no connection could be made."""
 
+WATCH_S = 1.0
 POISON = b'"poison_panel"'
 """A report with this in it makes the panel fail."""
 _HTML = b"<html><body>Welcome to the proxy</body></html>"
@@ -48,6 +50,7 @@ class SimPanel(Process):
         """What its clock shows beside the virtual time."""
         self.bad_answers_until = 0.0
         self._runs = 0
+        self.watch = Watch(world.now)
         self.start()
 
     def start(self) -> None:
@@ -56,6 +59,20 @@ class SimPanel(Process):
         self._runs += 1
         self.known.run = f"p{self._runs}"
         self.known.want_all_inventories()
+        self.watch = Watch(self.world.now)
+        self.watch.duplicates.touch(self.known.vms)
+        self.later(WATCH_S, self._watch)
+
+    def _watch(self) -> None:
+        """What time alone changes."""
+        draft = Draft(self.known)
+        self.watch.turn(draft, self.known.nodes, self.world.now, self.world.now + self.wall_s, str)
+        self._commit(draft)
+        self.later(WATCH_S, self._watch)
+
+    def _commit(self, draft: Draft) -> None:
+        draft.merge()
+        self.watch.duplicates.touch(uuid for uuid, _ in draft.claims)
 
     # A backup
 
@@ -68,6 +85,8 @@ class SimPanel(Process):
             keys={key: set(seqs) for key, seqs in known.keys.items()},
             vms={uuid: dict(claims) for uuid, claims in known.vms.items()},
             uuids={node: set(uuids) for node, uuids in known.uuids.items()},
+            departing=set(known.departing),
+            problems=dict(known.problems),
         )
         return Backup(copied, list(self.registered), self.keys.copy(), dict(self.truth.bounds))
 
@@ -99,8 +118,10 @@ class SimPanel(Process):
             self._reply(Reply(500, {}, b"Internal Server Error"), answer)
             return
         draft = Draft(self.known)
-        verdicts = register(draft, decode_report(body), self.world.now + self.wall_s)
-        draft.merge()
+        report = decode_report(body)
+        verdicts = register(draft, report, self.world.now + self.wall_s)
+        self.watch.reported(self.world.now, [(entry.node, entry.epoch) for entry in report.nodes if entry.live])
+        self._commit(draft)
         self.registered += draft.events
         for (node, epoch), seqs in draft.keys.items():
             self.keys.update((node, epoch, seq) for seq in seqs)

@@ -67,6 +67,8 @@ class Truth:
         return moments
 
     def _compare(self, known: Known, uuid: str, node: str) -> None:
+        if known.nodes[node].doubted:
+            return  # the picture says `unknown`
         claim = known.claim(uuid, node)
         bound = self.bounds.get((node, uuid), -1)
         moments = self.hypervisors[node].history.get(uuid, [])[max(0, bound) :]

@@ -41,7 +41,7 @@ class Bench:
         self.store.open()
         self.stored: Stored = self.store.load()
         self.board = Board()
-        self.board.fill(self.stored, 0.0)
+        self.board.fill(self.stored)
         self.writer = Writer(self.store, self.stored, self.board, FakeClock())
 
     def run(
