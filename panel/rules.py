@@ -8,6 +8,7 @@ same in whatever order the messages come.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -21,6 +22,9 @@ Mark = tuple[int, int]
 NOTHING: Mark = (0, 0)
 
 
+Moving = Literal["", "in", "out"]
+
+
 class Claim(Struct, frozen=True):
     """One node's word about one VM.
 
@@ -28,9 +32,9 @@ class Claim(Struct, frozen=True):
     last one that told the state. `since` is when the state began (seconds since 1970 by the node's clock, a label).
     `turn` counts the panel's changes of state and tells which claim changed last.
 
-    `persistent`: has it a definition (None: nobody told), and `persisted` the place of who told it. `moving`: it is one
-    end of a live migration that is under way. `departed`: it left this node by a migration, and no other node has
-    shown it yet; when that was (seconds since 1970 by the panel's clock), else 0.
+    `persistent`: has it a definition (None: nobody told), and `persisted` the place of who told it. `moving`: which end
+    of a live migration that is under way it is, if any. `departed`: it left this node by a migration, and no other node
+    has shown it yet; when that was (seconds since 1970 by the panel's clock), else 0.
     """
 
     told: State
@@ -41,7 +45,7 @@ class Claim(Struct, frozen=True):
     stated: Mark = NOTHING
     persistent: bool | None = None
     persisted: Mark = NOTHING
-    moving: bool = False
+    moving: Moving = ""
     departed: float = 0.0
 
     @property
@@ -113,17 +117,17 @@ class _Told:
     """What an event says of the state."""
 
     state: State
-    moving: bool = False
+    moving: Moving = ""
     departs: bool = False
 
 
 _MIGRATION = {
     # The destination's QEMU waits for the guest; only `resumed/migrated` says that it runs there.
-    ("started", "migrated"): _Told(State.PAUSED, moving=True),
+    ("started", "migrated"): _Told(State.PAUSED, moving="in"),
     # Also when the migration then fails: `resumed/migrated` or `resumed/unpaused` follows.
-    ("suspended", "migrated"): _Told(State.PAUSED, moving=True),
-    ("suspended", "postcopy"): _Told(State.PAUSED, moving=True),
-    ("suspended", "postcopy_failed"): _Told(State.PAUSED, moving=True),
+    ("suspended", "migrated"): _Told(State.PAUSED, moving="out"),
+    ("suspended", "postcopy"): _Told(State.PAUSED, moving="out"),
+    ("suspended", "postcopy_failed"): _Told(State.PAUSED, moving="out"),
     ("stopped", "migrated"): _Told(State.SHUTOFF, departs=True),
 }
 """Rule 5: what libvirt's events say when they come from one end of a live migration."""
@@ -162,6 +166,9 @@ def after_event(
     if told is not None and tells:
         departed = (now or 1.0) if told.departs else 0.0
         after = replace(after, told=told.state, stated=place, moving=told.moving, departed=departed)
+        if before.moving == "in" and told.state is State.SHUTOFF and before.persistent is None:
+            # A migration that failed: the VM runs where it was, and what waited for it here had no definition.
+            after = replace(after, persistent=False, persisted=place, departed=0.0)
     elif newer:
         after = replace(after, told=_untold(claim, event))
     return _changed(before, after, event.time, turn)
@@ -232,7 +239,9 @@ def _listed(claim: Claim, snapshot: Mark, domain: ListedDomain) -> Claim:
     if snapshot >= claim.persisted:
         after = replace(after, persistent=domain.persistent, persisted=snapshot)
     if snapshot >= claim.stated:
-        moving = domain.state is State.PAUSED and domain.reason in PAUSED_FOR_MIGRATION
+        moving: Moving = ""
+        if domain.state is State.PAUSED and domain.reason in PAUSED_FOR_MIGRATION:
+            moving = claim.moving or ("out" if claim.told in ACTIVE else "in")
         # A definition that stays behind says nothing of where the VM went.
         departed = claim.departed if domain.state is State.SHUTOFF else 0.0
         after = replace(after, told=domain.state, stated=snapshot, moving=moving, departed=departed)
@@ -249,7 +258,7 @@ def _unlisted(uuid: str, claim: Claim, snapshot: Mark, time: float, turn: int) -
         return {uuid: None}
     if claim.persisted > snapshot:
         # It was defined, or undefined, after the listing, and has not run since.
-        after = replace(claim, told=State.SHUTOFF, stated=snapshot, moving=False)
+        after = replace(claim, told=State.SHUTOFF, stated=snapshot, moving="")
         return {uuid: _changed(claim, after, time, turn)}
     return {}
 

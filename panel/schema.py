@@ -101,7 +101,7 @@ claims = Table(
     Column("persistent", Boolean, nullable=True),
     Column("persisted_epoch", BigInteger, nullable=False, server_default="0"),
     Column("persisted_seq", BigInteger, nullable=False, server_default="0"),
-    Column("moving", Boolean, nullable=False, server_default="0"),
+    Column("moving", String, nullable=False, server_default=""),
     Column("departed", Float, nullable=False, server_default="0"),
     sqlite_with_rowid=False,
 )

@@ -212,11 +212,11 @@ def test_refused_during_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_epoch_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = rules.after_event
 
-    def flat(claim: Any, floor: Any, place: Any, event: Any, turn: int) -> Any:  # noqa: ANN401
+    def flat(claim: Any, floor: Any, place: Any, event: Any, *rest: Any) -> Any:  # noqa: ANN401
         """Compares seqs alone."""
         if claim is not None and place[1] <= claim.mark[1]:
             return None
-        return honest(claim, floor, place, event, turn)
+        return honest(claim, floor, place, event, *rest)
 
     monkeypatch.setattr(registration, "after_event", flat)
     assert_caught()
