@@ -165,7 +165,7 @@ def test_a_master_that_comes_back_has_three_heartbeats_time_to_hear_of_its_nodes
     assert cluster.problems(Kind.NODE_SILENT) == []
     assert cluster.problems(Kind.MASTER_STOPPED) == []
     cluster.hear(node)
-    cluster.turn(1, lambda: cluster.list_if_wanted(node, domain("running")))
+    cluster.turn(1, lambda: answer(cluster, node, domain("running")))
     assert cluster.state() is State.RUNNING
 
 
