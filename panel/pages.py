@@ -10,6 +10,8 @@ from starlette.responses import RedirectResponse, Response
 from starlette.templating import Jinja2Templates
 
 from vmwatch.panel.accounts import Account
+from vmwatch.panel.api.problems import row_of as problem_row_of
+from vmwatch.panel.api.problems import select as select_problems
 from vmwatch.panel.api.vm import select as select_vms
 from vmwatch.panel.api.vmhostnode import row_of as node_row_of
 from vmwatch.panel.convention import ApiError, Kind, Listing, Out, Params, SignedIn, TransportError
@@ -19,6 +21,8 @@ from vmwatch.panel.functions import VIEWERS, Panel
 from vmwatch.panel.identity import COOKIE, Caller
 from vmwatch.panel.live import MOST_EVENTS, Stream, vm_fields
 from vmwatch.panel.paging import MAX_PAGE
+from vmwatch.panel.problems import Kind as ProblemKind
+from vmwatch.panel.problems import Phase
 from vmwatch.shared.states import State
 from vmwatch.shared.version import VERSION
 
@@ -26,9 +30,10 @@ API = "/vmmgr"
 TEMPLATES = Path(__file__).parent / "templates"
 STATIC = Path(__file__).parent / "static"
 VMS_ON_PAGE = 200
+PROBLEMS_ON_PAGE = 500
 EVENTS_ON_PAGE = 100
 MAX_ID = 2**63 - 1
-_PAGES = {"vm": "VMs", "eventlog": "Events", "vmhostnode": "Nodes"}
+_PAGES = {"vm": "VMs", "eventlog": "Events", "vmhostnode": "Nodes", "problems": "Problems"}
 _STATES = [state.value for state in State if state is not State.ABSENT]
 
 
@@ -101,7 +106,7 @@ class Pages:
         func = values["func"]
         caller = await self._viewer(request, values)
         params = Params(values)
-        drawn = {"vm": self._vms, "eventlog": self._events, "vmhostnode": self._nodes}[func]
+        drawn = {"vm": self._vms, "eventlog": self._events, "vmhostnode": self._nodes, "problems": self._problems}[func]
         context = await drawn(params)
         board = self._panel.board
         # what the page's links repeat
@@ -140,6 +145,16 @@ class Pages:
     async def _nodes(self, params: Params) -> dict[str, object]:
         fields = self._panel.live.node_fields
         return {"rows": [node_row_of(row) | fields(row) for row in self._panel.board.nodes()]}
+
+    async def _problems(self, params: Params) -> dict[str, object]:
+        found = self._panel.board.problems()
+        return {
+            "rows": [problem_row_of(one) for one in select_problems(found, params)[:PROBLEMS_ON_PAGE]],
+            "open": sum(one.is_open for one in found),
+            "total": len(found),
+            "phases": [phase.value for phase in Phase],
+            "kinds": [kind.value for kind in ProblemKind],
+        }
 
     async def _sign_in(self, request: Request, values: Mapping[str, str]) -> Response:
         """A wrong password shows the form again, with what is wrong."""

@@ -22,7 +22,8 @@ Mark = tuple[int, int]
 NOTHING: Mark = (0, 0)
 
 
-Moving = Literal["", "in", "out"]
+Moving = Literal["", "in", "out", "arrived"]
+"""Which end of a live migration that is under way a claim is; or that the VM came here by one, and is here since."""
 
 
 class Claim(Struct, frozen=True):
@@ -32,8 +33,8 @@ class Claim(Struct, frozen=True):
     last one that told the state. `since` is when the state began (seconds since 1970 by the node's clock, a label).
     `turn` counts the panel's changes of state and tells which claim changed last.
 
-    `persistent`: has it a definition (None: nobody told), and `persisted` the place of who told it. `moving`: which end
-    of a live migration that is under way it is, if any. `departed`: it left this node by a migration, and no other node
+    `persistent`: has it a definition (None: nobody told), and `persisted` the place of who told it. `moving`: see
+    `Moving`. `departed`: it left this node by a migration, and no other node
     has shown it yet; when that was (seconds since 1970 by the panel's clock), else 0.
     """
 
@@ -62,7 +63,12 @@ class Claim(Struct, frozen=True):
     @property
     def is_held(self) -> bool:
         """The node holds the VM: it runs there, or is paused there, and is not one end of a migration."""
-        return self.told in ACTIVE and not self.moving
+        return self.told in ACTIVE and not self.is_moving
+
+    @property
+    def is_moving(self) -> bool:
+        """It is one end of a migration that is under way."""
+        return self.moving in ("in", "out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +134,8 @@ _MIGRATION = {
     ("suspended", "migrated"): _Told(State.PAUSED, moving="out"),
     ("suspended", "postcopy"): _Told(State.PAUSED, moving="out"),
     ("suspended", "postcopy_failed"): _Told(State.PAUSED, moving="out"),
+    ("resumed", "migrated"): _Told(State.RUNNING, moving="arrived"),
+    ("resumed", "postcopy"): _Told(State.RUNNING, moving="arrived"),
     ("stopped", "migrated"): _Told(State.SHUTOFF, departs=True),
 }
 """Rule 5: what libvirt's events say when they come from one end of a live migration."""
@@ -165,13 +173,19 @@ def after_event(
         after = replace(after, persistent=persistent, persisted=place)
     if told is not None and tells:
         departed = (now or 1.0) if told.departs else 0.0
-        after = replace(after, told=told.state, stated=place, moving=told.moving, departed=departed)
+        moving = told.moving or _stays(before, told.state)
+        after = replace(after, told=told.state, stated=place, moving=moving, departed=departed)
         if before.moving == "in" and told.state is State.SHUTOFF and before.persistent is None:
             # A migration that failed: the VM runs where it was, and what waited for it here had no definition.
             after = replace(after, persistent=False, persisted=place, departed=0.0)
     elif newer:
         after = replace(after, told=_untold(claim, event))
     return _changed(before, after, event.time, turn)
+
+
+def _stays(before: Claim, state: State) -> Moving:
+    """Where the VM came to by a migration it is until it ends."""
+    return "arrived" if state in ACTIVE and before.moving in ("in", "arrived") else ""
 
 
 def _told_by(before: Claim, event: Event) -> _Told | None:
@@ -239,9 +253,9 @@ def _listed(claim: Claim, snapshot: Mark, domain: ListedDomain) -> Claim:
     if snapshot >= claim.persisted:
         after = replace(after, persistent=domain.persistent, persisted=snapshot)
     if snapshot >= claim.stated:
-        moving: Moving = ""
+        moving = _stays(claim, domain.state)
         if domain.state is State.PAUSED and domain.reason in PAUSED_FOR_MIGRATION:
-            moving = claim.moving or ("out" if claim.told in ACTIVE else "in")
+            moving = "in" if claim.moving == "in" or claim.told not in ACTIVE else "out"
         # A definition that stays behind says nothing of where the VM went.
         departed = claim.departed if domain.state is State.SHUTOFF else 0.0
         after = replace(after, told=domain.state, stated=snapshot, moving=moving, departed=departed)
@@ -279,8 +293,11 @@ def is_suddenly_empty(claims: Mapping[str, Claim], inventory: Inventory) -> bool
 
 
 def arrivals(claims: Mapping[str, Claim]) -> dict[str, Claim]:
-    """Claims, by node, of a VM that left by a migration and that another node holds now: what was told counts again."""
-    if not any(claim.is_held for claim in claims.values()):
+    """Claims, by node, of a VM that left by a migration and that has arrived at another node: what was told counts again.
+
+    That another node only holds it is not enough: it may be what that node said long ago, and its next word is late.
+    """
+    if not any(claim.told in ACTIVE and claim.moving == "arrived" for claim in claims.values()):
         return {}
     return departures_ended(claims, lambda claim: True)
 

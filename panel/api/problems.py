@@ -2,7 +2,7 @@
 
 import re
 
-from vmwatch.panel.convention import Done, Listing
+from vmwatch.panel.convention import Done, Listing, Params
 from vmwatch.panel.functions import VIEWERS, WORKERS, Call, Function
 from vmwatch.panel.labels import time_label
 from vmwatch.panel.paging import Page
@@ -16,22 +16,23 @@ _ORDER = {Level.FATAL.value: 0, Level.ERROR.value: 1, Level.WARNING.value: 2, Le
 
 async def problems(call: Call) -> Listing:
     """All problems, open ones first, the worst of them first; filters `type`, `object`, `state`."""
-    kind = call.params.one_of("type", [kind.value for kind in Kind])
-    phase = call.params.one_of("state", [phase.value for phase in Phase])
-    subject = call.params.get("object").strip()
+    chosen = select(call.panel.board.problems(), call.params)
+    return Page.of(call.params).cut([row_of(problem) for problem in chosen])
+
+
+def select(found: list[Problem], params: Params) -> list[Problem]:
+    """The problems that fit the filters, in order. Raises ApiError for a filter that there is not."""
+    kind = params.one_of("type", [kind.value for kind in Kind])
+    phase = params.one_of("state", [phase.value for phase in Phase])
+    subject = params.get("object").strip()
     chosen = [
         problem
-        for problem in call.panel.board.problems()
+        for problem in found
         if (not kind or problem.type == kind)
         and (not phase or problem.phase == phase)
         and (not subject or problem.object == subject)
     ]
-    return Page.of(call.params).cut([row_of(problem) for problem in in_order(chosen)])
-
-
-def in_order(found: list[Problem]) -> list[Problem]:
-    """Open ones first, the worst first, the newest first."""
-    return sorted(found, key=lambda one: (not one.is_open, _ORDER.get(one.level, 4), -one.last, one.id))
+    return sorted(chosen, key=lambda one: (not one.is_open, _ORDER.get(one.level, 4), -one.last, one.id))
 
 
 async def register(call: Call) -> Done:

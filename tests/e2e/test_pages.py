@@ -8,9 +8,11 @@ import pytest
 import requests
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from tests.testbed.heart import Heart
 from tests.testbed.stack import ADMIN, SERVICE, Panel
 from tests.unit.panel.reports import Message, entry, event, inventory, report, uuid_of
 from vmwatch.panel.identity import COOKIE
+from vmwatch.panel.watch import NO_LIFE
 from vmwatch.shared.report import decode_answer
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -176,47 +178,61 @@ def test_events_come_on_top_and_only_of_the_vm_that_is_looked_at(page: Page, pan
 
 
 def test_nodes_show_their_last_sign_of_life_and_a_new_one_appears(page: Page, panel: Panel) -> None:
-    settle(panel, entry(event(1, "web")))
-    sign_in(page, panel, "func=vmhostnode")
-    is_live(page)
-    row = page.locator("#rows tbody tr", has_text="kvm-01")
-    expect(row.locator(".state")).to_have_text("active")
-    expect(row).to_contain_text("vmwatch-node/1.0.0")
-    expect(row.locator(".seen")).to_contain_text("s ago")
-    settle(panel, entry(event(1, "db"), node="kvm-02"))
-    expect(page.locator("#rows tbody tr", has_text="kvm-02")).to_be_visible()
+    with Heart(panel):
+        sign_in(page, panel, "func=vmhostnode")
+        is_live(page)
+        row = page.locator("#rows tbody tr", has_text="kvm-01")
+        expect(row.locator(".state")).to_have_text("active")
+        expect(row).to_contain_text("vmwatch-node/1.0.0")
+        expect(row.locator(".seen")).to_contain_text("s ago")
+        settle(panel, entry(event(1, "db"), node="kvm-02"))
+        expect(page.locator("#rows tbody tr", has_text="kvm-02")).to_be_visible()
 
 
 def test_nodes_are_judged_by_the_panels_clock_and_their_vms_counted_live(page: Page, panel: Panel) -> None:
     page.add_init_script("const real = Date.now; Date.now = () => real() + 7200000")  # a browser two hours ahead
-    settle(panel, entry(inventory(1, 0, web="running", db="running")))
-    sign_in(page, panel, "func=vmhostnode")
-    is_live(page)
-    row = page.locator("#rows tbody tr", has_text="kvm-01")
-    expect(row.locator(".seen")).to_contain_text("s ago")
-    expect(row.locator(".state")).to_have_text("active")
-    expect(row.locator(".vms")).to_have_text("2")
-    settle(panel, entry(event(2, "mail")))
-    expect(row.locator(".vms")).to_have_text("3")
-    settle(panel, entry(inventory(3, 2, web="running")))
-    expect(row.locator(".vms")).to_have_text("1")
-    expect(row.locator(".state")).to_have_text("active")
+
+    def say(*messages: Message) -> None:
+        settle(panel, entry(*messages, live=True) | {"interval": 3600})
+
+    with Heart(panel, silent=True):
+        say(inventory(1, 0, web="running", db="running"))
+        sign_in(page, panel, "func=vmhostnode")
+        is_live(page)
+        row = page.locator("#rows tbody tr", has_text="kvm-01")
+        expect(row.locator(".seen")).to_contain_text("s ago")
+        expect(row.locator(".state")).to_have_text("active")
+        expect(row.locator(".vms")).to_have_text("2")
+        say(event(2, "mail"))
+        expect(row.locator(".vms")).to_have_text("3")
+        say(inventory(3, 2, web="running"))
+        expect(row.locator(".vms")).to_have_text("1")
+        expect(row.locator(".state")).to_have_text("active")
 
 
-def test_a_silent_node_is_shown_and_a_lost_connection_makes_none_silent(page: Page, panel: Panel) -> None:
-    page.clock.install()
-    settle(panel, entry(event(1, "web")))
-    sign_in(page, panel, "func=vmhostnode")
-    is_live(page)
-    row = page.locator("#rows tbody tr", has_text="kvm-01")
-    expect(row.locator(".seen")).to_contain_text("s ago")
-    page.clock.fast_forward("05:00")
-    expect(row.locator(".state")).to_have_text("silent")
-    settle(panel, entry(event(2, "web", "stopped", "destroyed")))
-    expect(row.locator(".state")).to_have_text("active")
+def test_a_silent_node_and_its_vms_are_shown_as_such_and_a_lost_connection_makes_none_silent(
+    page: Page, panel: Panel
+) -> None:
+    with Heart(panel, interval_s=1.0, web="running") as heart:
+        sign_in(page, panel, "func=vmhostnode")
+        is_live(page)
+        row = page.locator("#rows tbody tr", has_text="kvm-01")
+        expect(row.locator(".state")).to_have_text("active")
+        expect(row.locator(".seen")).to_contain_text("s ago")
+        heart.silent = True
+        expect(row.locator(".state")).to_have_text("silent")
+        assert row.locator(".status").get_attribute("title") == NO_LIFE
+        page.goto(f"{panel.url}?func=vm")
+        is_live(page)
+        vm = page.locator("#rows tbody tr", has_text="web")
+        expect(vm.locator(".state")).to_have_text("unknown")
+        heart.silent = False
+        expect(vm.locator(".state")).to_have_text("running")
+        page.goto(f"{panel.url}?func=vmhostnode")
+        is_live(page)
+        expect(row.locator(".state")).to_have_text("active")
     panel.kill()
     expect(page.locator("#live.off")).to_be_visible()
-    page.clock.fast_forward("05:00")
     expect(row.locator(".state")).to_have_text("active")
 
 

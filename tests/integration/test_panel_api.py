@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import requests
 
+from tests.testbed.heart import Heart
 from tests.testbed.service import command
 from tests.testbed.stack import ADMIN, SERVICE, Panel, plain
 from tests.testbed.waiting import wait_until
@@ -502,13 +503,17 @@ def test_samples_are_found_by_uuid_and_by_number_and_what_was_not_given_is_empty
 
 
 def test_a_node_appears_by_itself_and_tells_of_its_last_sign_of_life(panel: Panel) -> None:
-    settle(panel, entry(event(1)))
-    row = panel.rows("vmhostnode")[0]
-    assert (row["name"], row["state"], row["version"]) == (NODE, "active", "vmwatch-node/1.0.0")
-    assert row["last_seen"]
-    assert float(row["lag"]) > 0
-    settle(panel, entry(node="kvm-02", live=False))
-    assert [(row["name"], row["state"]) for row in panel.rows("vmhostnode")] == [(NODE, "active"), ("kvm-02", "new")]
+    with Heart(panel, silent=True):
+        settle(panel, entry(event(1), live=True) | {"interval": 3600})
+        row = panel.rows("vmhostnode")[0]
+        assert (row["name"], row["state"], row["version"]) == (NODE, "active", "vmwatch-node/1.0.0")
+        assert row["last_seen"]
+        assert float(row["lag"]) > 0
+        settle(panel, entry(node="kvm-02", live=False))
+        assert [(row["name"], row["state"]) for row in panel.rows("vmhostnode")] == [
+            (NODE, "active"),
+            ("kvm-02", "new"),
+        ]
 
 
 def test_a_node_is_added_edited_and_refused_twice(panel: Panel) -> None:

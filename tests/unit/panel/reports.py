@@ -41,7 +41,7 @@ def stats(seq: int, name: str = "web", taken: float = 1000.0, **counters: int) -
     return head | {"domains": [domain]}
 
 
-def entry(*messages: Message, node: str = NODE, epoch: int = EPOCH, base: int = 1, live: bool = True) -> Message:
+def entry(*messages: Message, node: str = NODE, epoch: int = EPOCH, base: int = 1, live: bool = False) -> Message:
     return {
         "node": node,
         "epoch": epoch,

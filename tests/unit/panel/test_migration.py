@@ -241,3 +241,19 @@ def _listed_after(step: Step, before: dict[str, Any] | None) -> dict[str, Any] |
     }
     reason = 2 if detail == "migrated" and states.get(name) == "paused" else 12 if detail == "postcopy" else 1
     return domain(states.get(name, "running"), reason=reason, persistent=persistent)
+
+
+def test_what_the_destination_said_of_an_earlier_run_does_not_end_a_migration_to_it() -> None:
+    """The VM had run there, was stopped, and was started at the source; then it migrated. The destination's word lags."""
+    cluster = Cluster()
+    source, destination = Node("source"), Node("destination")
+    cluster.hear(source, source.inventory())
+    cluster.hear(destination, destination.inventory(domain("running")))
+    late = [destination.event("stopped", "shutdown")]
+    cluster.hear(source, source.event("started", "booted"), *(source.event(*step) for step in HANDED_OVER))
+    assert cluster.state() not in STOPPED
+    late += [destination.event("started", "migrated"), destination.event("resumed", "migrated")]
+    for message in late:
+        cluster.hear(destination, message)
+        assert cluster.state() not in STOPPED
+    assert cluster.place() == ("destination", "running")

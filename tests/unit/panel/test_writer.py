@@ -149,7 +149,7 @@ def test_a_report_that_only_says_that_a_master_runs_costs_no_transaction(bench: 
 def test_a_sign_of_life_is_committed_and_shown(bench: Bench) -> None:
     bench.run(reporting("a"))
     size = Path(f"{bench.path}-wal").stat().st_size
-    body = decode_report(report(entry(node="node-a")))
+    body = decode_report(report(entry(node="node-a", live=True)))
     bench.run(lambda work: register(work.draft, body, work.now))
     assert Path(f"{bench.path}-wal").stat().st_size > size
     assert bench.board.nodes()[0].seen == FakeClock().wall()
