@@ -486,7 +486,7 @@ def _apply_inventory(draft: Draft, entry: ReportEntry, inventory: Inventory, now
     node = replace(node, emptied=(0, 0.0), answered=max(node.answered, number))
     if node.doubted and node.proof and number >= node.proof:
         node = replace(node, doubted=0.0, doubt="", proof=0)
-    effect = after_inventory(claims, node.floor, entry.epoch, inventory, draft.next_turn())
+    effect = after_inventory(claims, node.floor, entry.epoch, inventory, draft.next_turn(), now)
     if effect is not None:
         for uuid, claim in effect.claims.items():
             draft.set_claim(uuid, entry.node, claim)

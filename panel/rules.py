@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from vmwatch.shared.messages import Event, Inventory, ListedDomain
-from vmwatch.shared.states import ACTIVE, PAUSED_FOR_MIGRATION, State
+from vmwatch.shared.states import ACTIVE, PAUSED_FOR_MIGRATION, SHUTOFF_BY_MIGRATION, State
 
 Mark = tuple[int, int]
 """(epoch, seq), compared as a pair."""
@@ -175,9 +175,9 @@ def after_event(
         departed = (now or 1.0) if told.departs else 0.0
         moving = told.moving or _stays(before, told.state)
         after = replace(after, told=told.state, stated=place, moving=moving, departed=departed)
-        if before.moving == "in" and told.state is State.SHUTOFF and before.persistent is None:
-            # A migration that failed: the VM runs where it was, and what waited for it here had no definition.
-            after = replace(after, persistent=False, persisted=place, departed=0.0)
+        if before.moving == "in" and before.told in ACTIVE and told.state is State.SHUTOFF:
+            # A migration that failed: the VM is where it was.
+            after = replace(after, moving="in", departed=now or 1.0)
     elif newer:
         after = replace(after, told=_untold(claim, event))
     return _changed(before, after, event.time, turn)
@@ -221,13 +221,14 @@ class InventoryEffect:
 
 
 def after_inventory(
-    claims: Mapping[str, Claim], floor: Mark, epoch: int, inventory: Inventory, turn: int
+    claims: Mapping[str, Claim], floor: Mark, epoch: int, inventory: Inventory, turn: int, now: float = 0.0
 ) -> InventoryEffect | None:
     """What a complete listing changes; None if a newer one was applied already.
 
     `claims` are the node's, by UUID. What an entry says of a VM counts only if no event told it later than the listing
     began, and a VM's absence from the list only if no event was about it since then. A claim that is absent and not
-    above the new floor is forgotten: the floor alone keeps older messages from bringing it back.
+    above the new floor is forgotten: the floor alone keeps older messages from bringing it back. `now`: the panel's
+    wall clock, seconds.
     """
     snapshot = (epoch, inventory.as_of)
     if snapshot < floor:
@@ -237,16 +238,16 @@ def after_inventory(
     for domain in inventory.domains:
         listed.add(domain.uuid)
         claim = claims.get(domain.uuid) or Claim(State.ABSENT, domain.name, NOTHING, inventory.time, turn)
-        after = _listed(claim, snapshot, domain)
+        after = _listed(claim, snapshot, domain, now)
         if after != claim:
             changed[domain.uuid] = _changed(claim, after, inventory.time, turn)
     for uuid, claim in claims.items():
         if uuid not in listed and claim.stated <= snapshot:
-            changed |= _unlisted(uuid, claim, snapshot, inventory.time, turn)
+            changed |= _unlisted(uuid, claim, snapshot, inventory.time, turn, now)
     return InventoryEffect(changed, snapshot)
 
 
-def _listed(claim: Claim, snapshot: Mark, domain: ListedDomain) -> Claim:
+def _listed(claim: Claim, snapshot: Mark, domain: ListedDomain, now: float) -> Claim:
     after = replace(claim, mark=max(snapshot, claim.mark))
     if snapshot >= claim.mark:
         after = replace(after, name=domain.name)
@@ -256,24 +257,36 @@ def _listed(claim: Claim, snapshot: Mark, domain: ListedDomain) -> Claim:
         moving = _stays(claim, domain.state)
         if domain.state is State.PAUSED and domain.reason in PAUSED_FOR_MIGRATION:
             moving = "in" if claim.moving == "in" or claim.told not in ACTIVE else "out"
-        # A definition that stays behind says nothing of where the VM went.
-        departed = claim.departed if domain.state is State.SHUTOFF else 0.0
+        departed = 0.0
+        if domain.state is State.SHUTOFF:
+            # A definition that stays behind says nothing of where the VM went; it may come before the event of that.
+            left = claim.told is not State.SHUTOFF and domain.reason == SHUTOFF_BY_MIGRATION
+            departed = (now or 1.0) if left else claim.departed
+            moving = claim.moving if departed else ""
         after = replace(after, told=domain.state, stated=snapshot, moving=moving, departed=departed)
     return after
 
 
-def _unlisted(uuid: str, claim: Claim, snapshot: Mark, time: float, turn: int) -> dict[str, Claim | None]:
+def _unlisted(
+    uuid: str, claim: Claim, snapshot: Mark, time: float, turn: int, now: float
+) -> dict[str, Claim | None]:
     """A VM that was not there when the listing was made; nothing that tells a state came later."""
     if claim.departed:
         # Its definition is gone as well, and still it runs somewhere else.
         persisted, mark = max(snapshot, claim.persisted), max(snapshot, claim.mark)
         return {uuid: replace(claim, persistent=False, persisted=persisted, mark=mark)}
-    if claim.mark <= snapshot:
-        return {uuid: None}
     if claim.persisted > snapshot:
         # It was defined, or undefined, after the listing, and has not run since.
         after = replace(claim, told=State.SHUTOFF, stated=snapshot, moving="")
         return {uuid: _changed(claim, after, time, turn)}
+    if claim.told in ACTIVE and claim.moving != "in":
+        # It was active and is gone: it ended, or left by a migration. The event that says which may come later, or was
+        # lost; by then it is below the floor. So it is looked for first.
+        left = replace(claim, told=State.SHUTOFF, stated=snapshot, moving="", departed=now or 1.0)
+        left = replace(left, persistent=False, persisted=snapshot, mark=max(snapshot, claim.mark))
+        return {uuid: _changed(claim, left, time, turn)}
+    if claim.mark <= snapshot:
+        return {uuid: None}
     return {}
 
 
@@ -293,17 +306,24 @@ def is_suddenly_empty(claims: Mapping[str, Claim], inventory: Inventory) -> bool
 
 
 def arrivals(claims: Mapping[str, Claim]) -> dict[str, Claim]:
-    """Claims, by node, of a VM that left by a migration and that has arrived at another node: what was told counts again.
+    """Claims, by node, of a VM that left by a migration and has arrived at another node: what was told counts again.
 
     That another node only holds it is not enough: it may be what that node said long ago, and its next word is late.
+    So one arrival ends one departure and is then spent. Of a VM that never came, since the migration failed, it is
+    enough that another node has it.
     """
-    if not any(claim.told in ACTIVE and claim.moving == "arrived" for claim in claims.values()):
-        return {}
-    return departures_ended(claims, lambda claim: True)
+    arrived = [node for node, claim in claims.items() if claim.told in ACTIVE and claim.moving == "arrived"]
+    elsewhere = any(not claim.departed and claim.state is not State.ABSENT for claim in claims.values())
+    failed = departures_ended(claims, lambda claim: claim.moving == "in" and (elsewhere or bool(arrived)))
+    left = departures_ended(claims, lambda claim: claim.moving != "in" and bool(arrived))
+    spent = {node: replace(claims[node], moving="") for node in arrived} if left else {}
+    return {**failed, **left, **spent}
 
 
 def departures_ended(claims: Mapping[str, Claim], is_over: Callable[[Claim], bool]) -> dict[str, Claim]:
     """Claims, by node, of a VM that left by a migration, where that `is_over`; as they are without it."""
     return {
-        node: replace(claim, departed=0.0) for node, claim in claims.items() if claim.departed and is_over(claim)
+        node: replace(claim, departed=0.0, moving="")
+        for node, claim in claims.items()
+        if claim.departed and is_over(claim)
     }

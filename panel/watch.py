@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from vmwatch.panel.duplicates import Duplicates
 from vmwatch.panel.problems import Kind, Level, close_problem, keep_problem, open_objects
 from vmwatch.panel.registration import EMPTY, EMPTY_AGAIN_S, Draft, Node
-from vmwatch.panel.rules import departures_ended
+from vmwatch.panel.rules import Claim, departures_ended
 
 SILENT_AFTER_INTERVALS = 3
 """So many heartbeats missed, and a node is silent."""
@@ -95,7 +95,7 @@ class Watch:
 
     def _judge(self, draft: Draft, name: str, node: Node, now: float, wall: float) -> Node:
         reason = self._reason(name, node, now) or (EMPTY if node.emptied[0] else "")
-        if reason == EMPTY and wall - node.emptied[1] >= EMPTY_AGAIN_S and not node.wanted:
+        if reason == EMPTY and not 0 <= wall - node.emptied[1] < EMPTY_AGAIN_S and not node.wanted:
             node = replace(node, wanted=draft.next_token())
         if reason:
             if reason == node.doubt and not node.proof:
@@ -155,10 +155,7 @@ class Watch:
         waiting = [
             uuid
             for uuid in draft.all_departing()
-            if any(
-                claim.departed and wall - claim.departed > ARRIVES_WITHIN_S
-                for claim in draft.claims_of_vm(uuid).values()
-            )
+            if any(_is_overdue(claim, wall) for claim in draft.claims_of_vm(uuid).values())
         ]
         if not waiting:
             self._asked.clear()
@@ -171,12 +168,15 @@ class Watch:
             return
         self._asked.clear()
         for uuid in waiting:
-            ended = departures_ended(
-                draft.claims_of_vm(uuid), lambda claim: wall - claim.departed > ARRIVES_WITHIN_S
-            )
+            ended = departures_ended(draft.claims_of_vm(uuid), lambda claim: _is_overdue(claim, wall))
             for name, claim in ended.items():
                 draft.set_claim(uuid, name, replace(claim, turn=draft.next_turn()))
                 draft.durable = True
+
+
+def _is_overdue(claim: Claim, wall: float) -> bool:
+    """It left long ago. If that is in the future, the panel's clock went back, and nobody knows how long ago it was."""
+    return bool(claim.departed) and not 0.0 <= wall - claim.departed <= ARRIVES_WITHIN_S
 
 
 def _answers(voice: _Voice, status: bytes) -> bool:

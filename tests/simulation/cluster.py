@@ -7,6 +7,7 @@
 from collections import Counter
 
 from tests.simulation.faults import Faults, up
+from tests.simulation.hypervisor import Domain, Hypervisor
 from tests.simulation.master import Secrets, SimMaster
 from tests.simulation.network import Network
 from tests.simulation.node import EMPTY_DISK, SimNode
@@ -15,7 +16,7 @@ from tests.simulation.storm import Storm
 from tests.simulation.truth import Key, PromiseBroken, Truth
 from tests.simulation.world import World
 from vmwatch.panel.registration import EventRow
-from vmwatch.shared.states import State
+from vmwatch.shared.states import ACTIVE, State
 
 CALM_MOST_S = 400.0
 """Back-offs end at 60 s; several times that and it is a livelock."""
@@ -40,6 +41,7 @@ class Cluster:
             for number in range(storm.masters)
         ]
         self.nodes: list[SimNode] = []
+        self._hypervisors: list[Hypervisor] = []
         for number in range(storm.nodes):
             self.add_node(f"n{number}")
         faults = Faults(self)
@@ -67,8 +69,10 @@ class Cluster:
             small=self.storm.small_outbox,
             poison=self.storm.poison,
             image=image,
+            others=self._hypervisors,
         )
         self.nodes.append(node)
+        self._hypervisors.append(node.hypervisor)
         self._operate(node)
 
     def _operate(self, node: SimNode) -> None:
@@ -103,6 +107,8 @@ class Cluster:
 
     def _quiet(self) -> bool:
         known = self.panel.known
+        if known.departing or any(domain.moving for node in self.nodes for domain in node.hypervisor.domains.values()):
+            return False
         if any(node.wanted or node.doubted or node.emptied[0] for node in known.nodes.values()):
             return False
         # A restored panel learns of a node that it does not remember by its next sign of life.
@@ -158,20 +164,28 @@ class Cluster:
             last[row.node, row.uuid] = (places[key], row)
 
     def _check_picture(self) -> None:
-        truth = {
-            uuid: (domain.state, domain.name, node.name)
-            for node in self.nodes
-            for uuid, domain in node.hypervisor.domains.items()
-        }
+        truth = self._truth()
         picture: dict[str, tuple[State, str, str]] = {}
         for uuid in self.panel.known.vms:
             judgement = self.panel.known.judgement(uuid)
             if judgement is not None:
                 picture[uuid] = (judgement.state, judgement.name, judgement.node)
-        if picture != truth:
-            wrong = {
-                uuid: (picture.get(uuid), truth.get(uuid))
-                for uuid in picture.keys() | truth.keys()
-                if picture.get(uuid) != truth.get(uuid)
-            }
+        wrong = {
+            uuid: (picture.get(uuid), truth.get(uuid))
+            for uuid in picture.keys() | truth.keys()
+            if picture.get(uuid) not in truth.get(uuid, [None])
+        }
+        if wrong:
             raise PromiseBroken(f"the picture is wrong (picture, truth): {wrong}")
+
+    def _truth(self) -> dict[str, list[tuple[State, str, str] | None]]:
+        """What may be shown of each VM: where it runs, or else any of the nodes that have its definition."""
+        places: dict[str, list[tuple[Domain, str]]] = {}
+        for node in self.nodes:
+            for uuid, domain in node.hypervisor.domains.items():
+                places.setdefault(uuid, []).append((domain, node.name))
+        truth: dict[str, list[tuple[State, str, str] | None]] = {}
+        for uuid, found in places.items():
+            active = [place for place in found if place[0].state in ACTIVE]
+            truth[uuid] = [(domain.state, domain.name, name) for domain, name in active or found]
+        return truth

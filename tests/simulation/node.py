@@ -1,6 +1,7 @@
 """A hypervisor's agent in the simulation: the real sender and the real outbox on an in-memory disk."""
 
 import sqlite3
+from collections.abc import Sequence
 
 from tests.simulation.hypervisor import Hypervisor
 from tests.simulation.master import SimMaster
@@ -54,6 +55,7 @@ class SimNode(Process):
         small: bool = False,
         poison: float = 0.0,
         image: bytes = EMPTY_DISK,
+        others: Sequence[Hypervisor] = (),
     ) -> None:
         super().__init__(world)
         self.network = network
@@ -64,7 +66,7 @@ class SimNode(Process):
         self.secret = secret
         self.poison = poison
         self.machine = f"machine of {name}"
-        self.hypervisor = Hypervisor(world, name)
+        self.hypervisor = Hypervisor(world, name, others)
         self.disk = disk_of(image)
         self.wall_s = BEGAN_WALL_S
         """What its clock shows beside the virtual time."""

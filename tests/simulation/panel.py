@@ -97,6 +97,7 @@ class SimPanel(Process):
         self.lost |= self.keys.keys() - backup.keys.keys()
         self.keys = backup.keys
         self.truth.bounds = backup.bounds
+        self.truth.shown.clear()
 
     # Calls
 

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 from tests.simulation.hypervisor import Hypervisor
 from vmwatch.panel.registration import Draft, Known
-from vmwatch.shared.states import State
+from vmwatch.panel.rules import NOTHING
+from vmwatch.shared.states import ACTIVE, State
 
 Key = tuple[str, int, int]
 """(node, epoch, seq)."""
@@ -27,6 +28,8 @@ class Truth:
         """By the node_id of the agent."""
         self.bounds: dict[tuple[str, str], int] = {}
         """By (node, uuid)."""
+        self.shown: dict[str, int] = {}
+        """The run, by UUID, in which the panel has shown a VM as active."""
         self._events: dict[Key, tuple[str, int]] = {}
         self._inventories: dict[Key, dict[str, int]] = {}
 
@@ -54,6 +57,8 @@ class Truth:
                 changed |= {(uuid, node) for uuid in self._raise(node, epoch, seq)}
         for uuid, node in changed:
             self._compare(known, uuid, node)
+        for uuid in {uuid for uuid, _ in changed}:
+            self._compare_picture(known, uuid)
 
     def _raise(self, node: str, epoch: int, seq: int) -> Iterable[str]:
         key = (node, epoch, seq)
@@ -66,12 +71,30 @@ class Truth:
             self.bounds[node, uuid] = max(moment, self.bounds.get((node, uuid), -1))
         return moments
 
+    def _compare_picture(self, known: Known, uuid: str) -> None:
+        """A VM that was shown as running is never shown as stopped or gone while it runs on, here or elsewhere."""
+        # One that comes to a node for a second time may be taken to have arrived by that node's late word of the first.
+        began = {
+            name: h.began[uuid] for name, h in self.hypervisors.items() if uuid in h.began and h.visits[uuid] < 2
+        }
+        judged = known.judgement(uuid)
+        if judged is not None and judged.state in ACTIVE:
+            moment, run = began.get(judged.node, (0, 0))
+            if run and self.bounds.get((judged.node, uuid), -1) >= moment:
+                self.shown[uuid] = run
+        elif self.shown.get(uuid) in [run for _, run in began.values()] and (
+            judged is None or judged.state is not State.UNKNOWN
+        ):
+            raise PromiseBroken(f"VM {uuid} runs on {', '.join(began)} and is shown as {judged and judged.state}")
+
     def _compare(self, known: Known, uuid: str, node: str) -> None:
         if known.nodes[node].doubted:
             return  # the picture says `unknown`
         claim = known.claim(uuid, node)
         bound = self.bounds.get((node, uuid), -1)
         moments = self.hypervisors[node].history.get(uuid, [])[max(0, bound) :]
+        if claim is not None and claim.stated == NOTHING:
+            return  # a guess: what told the state was refused, or is late
         state = State.ABSENT if claim is None else claim.state
         if state is State.UNKNOWN or (bound < 0 and state is State.ABSENT):
             return
@@ -80,6 +103,6 @@ class Truth:
                 f"the panel says {state} of VM {uuid} on {node}, and since it was told last (moment {bound}) only this "
                 f"was true: {[(moment.state, moment.told) for moment in moments]}"
             )
-        names = {moment.name for moment in moments if moment.name}
-        if claim is not None and state is not State.ABSENT and names and claim.name not in names:
+        names = {moment.name for moment in moments}
+        if claim is not None and state is not State.ABSENT and "" not in names and claim.name not in names:
             raise PromiseBroken(f"the panel calls VM {uuid} of {node} {claim.name!r}, not what it was called last")

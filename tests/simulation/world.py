@@ -34,6 +34,11 @@ class World:
             action()
         self.now = until
 
+    def next_number(self) -> int:
+        """Another one each time."""
+        self._count += 1
+        return self._count
+
     def happens(self, probability: float) -> bool:
         return probability > 0.0 and self.chance.random() < probability
 

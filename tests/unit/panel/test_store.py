@@ -131,7 +131,7 @@ def test_a_migration_that_fails_leaves_the_old_schema(store: Store) -> None:
 def test_what_is_known_is_the_same_after_a_restart(store: Store) -> None:
     register_all(
         store,
-        report(entry(event(1), event(2, "db"), stats(3, "web", tx_packets=7))),
+        report(entry(event(1), event(2, "db", "stopped", ""), stats(3, "web", tx_packets=7))),
         report(entry(inventory(4, 3, web="running", mail="shutoff"), event(5, "web", "suspended", "paused"), base=3)),
     )
     known = store.load().known

@@ -196,7 +196,7 @@ def test_a_node_that_suddenly_lists_nothing_has_unknown_vms_until_it_says_so_twi
     assert cluster.known.nodes["kvm-01"].doubt == EMPTY
     cluster.turn(EMPTY_AGAIN_S - 2, lambda: answer(cluster, node))
     assert cluster.state() is State.UNKNOWN
-    cluster.turn(5, lambda: answer(cluster, node))
+    cluster.turn(20, lambda: answer(cluster, node))
     assert cluster.state() is State.ABSENT
     assert cluster.known.nodes["kvm-01"].doubted == 0.0
 
