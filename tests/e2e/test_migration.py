@@ -175,7 +175,7 @@ def test_a_migration_that_fails_leaves_the_vm_running_on_the_source(
     wait_shown(cluster, vm, "running", SOURCE)
     port = free_port()
     with (
-        Wire(port) as wire,
+        Wire.of_port(port) as wire,
         Watching(cluster, vm) as watching,
         Migration(domain, hypervisors.destination, slow=True, port=port) as migration,
     ):
@@ -210,6 +210,68 @@ def test_a_vm_whose_source_dies_in_the_middle_is_shut_off(cluster: Stack, hyperv
         assert migration.finish() != ""
     wait_shown(cluster, vm, "shutoff", SOURCE)
     assert told(cluster, vm, SOURCE)[-1] == ("stopped", "failed")
+
+
+def wait_handed_over(cluster: Stack, hypervisors: Hypervisors, vm: str, migration: Migration) -> None:
+    """Let the source's QEMU send all, while the destination's libvirtd hangs and so cannot let the VM run there."""
+    migration.wait_under_way()
+    hypervisors.destination.freeze()
+    migration.speed_up()
+    wait_until(lambda: LEFT[0] in told(cluster, vm, SOURCE), "the source to stand still")
+
+
+def restart_agent(cluster: Stack, node: str) -> None:
+    """As the service manager does when it has ended because libvirtd was lost."""
+    agent = cluster.nodes[node]
+    if agent.process_ended():
+        agent.start()
+        cluster.wait_listening(agent)
+
+
+def test_a_hand_over_that_fails_leaves_the_vm_running_on_the_source(cluster: Stack, hypervisors: Hypervisors) -> None:
+    domain = hypervisors.start("web")
+    vm = domain.UUIDString()
+    wait_shown(cluster, vm, "running", SOURCE)
+    with Watching(cluster, vm) as watching, Migration(domain, hypervisors.destination, slow=True) as migration:
+        wait_handed_over(cluster, hypervisors, vm, migration)
+        assert migration.finish() != ""
+        wait_until(lambda: told(cluster, vm, SOURCE)[-1] == ("resumed", "migrated"), "the source to go on")
+        hypervisors.destination.thaw()
+        restart_agent(cluster, DESTINATION)
+        cluster.wait_drained()
+        wait_shown(cluster, vm, "running", SOURCE)
+    assert watching.states <= {"running", "paused"}
+    assert {seen[1] for seen in watching.shown if seen and seen[0] == "running"} == {SOURCE}
+
+
+def test_a_vm_of_which_the_source_never_learns_that_it_arrived_runs_on_the_destination(
+    cluster: Stack, hypervisors: Hypervisors, short_path: Path
+) -> None:
+    """The source keeps a QEMU that stands still, until a person destroys it: no duplicate, and no pause of the VM."""
+    domain = hypervisors.start("web")
+    vm = domain.UUIDString()
+    wait_shown(cluster, vm, "running", SOURCE)
+    there = hypervisors.destination
+    with (
+        Wire(str(short_path / "wire"), str(there.sockets / "libvirt-sock")) as wire,
+        Watching(cluster, vm) as watching,
+        Migration(domain, there, slow=True, uri=f"qemu+unix:///system?socket={wire.at}") as migration,
+    ):
+        migration.wait_under_way()
+        wire.stall_answers()
+        migration.speed_up()
+        assert migration.finish() != ""
+        wait_shown(cluster, vm, "running", DESTINATION)
+        assert domain.state() == [libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION]
+        cluster.nodes[SOURCE].restart_after_kill()
+        cluster.wait_listening(cluster.nodes[SOURCE])
+        cluster.wait_drained()
+        wait_shown(cluster, vm, "running", DESTINATION)
+        domain.destroy()
+        wait_until(lambda: told(cluster, vm, SOURCE)[-1] == ("stopped", "destroyed"), "its end to be told")
+        wait_shown(cluster, vm, "running", DESTINATION)
+    assert watching.states <= {"running", "paused"}
+    assert duplicates(cluster, vm) == []
 
 
 def test_a_vm_started_on_two_hypervisors_is_two_claims_and_a_problem_until_one_is_gone(

@@ -2,7 +2,7 @@
 
 What is needed for it: different `host_uuid` (the host's name may be the same), a disk at a path that both see, and
 `VIR_MIGRATE_UNSAFE`, since libvirt does not know that both look at the same file. Peer-to-peer, tunnelled, managed
-and post-copy migration all work like that. docs of what comes of them: `tests/unit/panel/migrations.py`.
+and post-copy migration all work like that; what libvirt tells of them is in `tests/unit/panel/migrations.py`.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from typing import Self
 import libvirt
 
 from tests.testbed import guests
-from tests.testbed.qemu import QemuDaemon
+from tests.testbed.qemu import CONFIGURATION_FOLDER, QemuDaemon
 from tests.testbed.waiting import LOOPBACK, free_port, wait_until
 from tests.testbed.wire import OTHER_LOOPBACK
 
@@ -26,6 +26,22 @@ FAST_MIB_S = 1000
 UNDER_WAY_BYTES = 4 * 1024 * 1024
 END_LIMIT_S = 120
 DISK = "hda"
+
+
+KEEPALIVE = """
+keepalive_interval = 2
+keepalive_count = 4
+"""
+"""After so long (10 s, not 30 s) libvirtd gives up another one to which it migrates and that says nothing."""
+
+
+class Hypervisor(QemuDaemon):
+    """One of the two."""
+
+    def furnish(self, root: Path) -> None:
+        super().furnish(root)
+        with (root / CONFIGURATION_FOLDER / "qemu.conf").open("a") as configuration:
+            configuration.write(KEEPALIVE)
 
 
 class Way(StrEnum):
@@ -44,8 +60,8 @@ class Hypervisors:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.source = QemuDaemon(folder / "source")
-        self.destination = QemuDaemon(folder / "destination")
+        self.source = Hypervisor(folder / "source")
+        self.destination = Hypervisor(folder / "destination")
         self._open = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -84,7 +100,8 @@ def boot(connection: libvirt.virConnect, xml: str, *, transient: bool = False) -
 class Migration:
     """One migration, in a thread of its own: begun by `with`, and cancelled at its end if it still goes on.
 
-    `port`: where the destination's QEMU listens, on 127.0.0.2 where a `Wire` of that port stands between.
+    `port`: the destination's QEMU listens there on 127.0.0.2, the source's calls 127.0.0.1: a `Wire` stands between.
+    `uri`: where the libvirtd in charge reaches the destination's, if not at its own address.
     """
 
     def __init__(
@@ -96,10 +113,11 @@ class Migration:
         flags: int = 0,
         slow: bool = False,
         port: int = 0,
+        uri: str = "",
     ) -> None:
         self.domain = domain
         self.error: libvirt.libvirtError | None = None
-        self._destination = destination
+        self._uri = uri or destination.uri
         self._way = way
         self._flags = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_UNSAFE | flags
         self._parameters: dict[str, str | int] = {}
@@ -152,12 +170,12 @@ class Migration:
     def _run(self) -> None:
         try:
             if self._way is Way.MANAGED:
-                with contextlib.closing(libvirt.open(self._destination.uri)) as there:
+                with contextlib.closing(libvirt.open(self._uri)) as there:
                     self.domain.migrate3(there, self._parameters, self._flags)
                 return
             flags = self._flags | libvirt.VIR_MIGRATE_PEER2PEER
             if self._way is Way.TUNNELLED:
                 flags |= libvirt.VIR_MIGRATE_TUNNELLED
-            self.domain.migrateToURI3(self._destination.uri, self._parameters, flags)
+            self.domain.migrateToURI3(self._uri, self._parameters, flags)
         except libvirt.libvirtError as error:
             self.error = error

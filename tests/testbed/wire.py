@@ -1,4 +1,4 @@
-"""A TCP connection's way through the tests, which can be cut: silently, as a network fails, or with a reset."""
+"""A connection's way through the tests, which can be cut: silently, as a network fails, or with a reset."""
 
 import contextlib
 import socket
@@ -16,14 +16,27 @@ OTHER_LOOPBACK = "127.0.0.2"
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
-class Wire:
-    """Accepts on 127.0.0.1 and forwards to the same port of 127.0.0.2, from `with` on."""
+Address = str | tuple[str, int]
+"""A UNIX socket's path, or host and port."""
 
-    def __init__(self, port: int) -> None:
-        self.port = port
-        self._listener = socket.create_server((LOOPBACK, port))
-        self._flows = threading.Event()
-        self._flows.set()
+
+def new_socket(address: Address) -> socket.socket:
+    return socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
+
+
+class Wire:
+    """Accepts at one address and forwards to the other, from `with` on."""
+
+    def __init__(self, at: Address, to: Address) -> None:
+        self.at = at
+        self._to = to
+        self._listener = new_socket(at)
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._listener.bind(at)
+        self._listener.listen()
+        self._forth, self._back = threading.Event(), threading.Event()
+        self._forth.set()
+        self._back.set()
         self._ends: list[socket.socket] = []
         self._lock = threading.Lock()
 
@@ -40,9 +53,19 @@ class Wire:
         self._listener.close()
         self.reset()
 
+    @classmethod
+    def of_port(cls, port: int) -> Self:
+        """From 127.0.0.1 to the same port of 127.0.0.2."""
+        return cls((LOOPBACK, port), (OTHER_LOOPBACK, port))
+
     def stall(self) -> None:
         """Nothing goes through any more, and nobody is told."""
-        self._flows.clear()
+        self._forth.clear()
+        self._back.clear()
+
+    def stall_answers(self) -> None:
+        """What is asked still arrives; the answers do not."""
+        self._back.clear()
 
     def reset(self) -> None:
         """Break every connection: both ends get a reset."""
@@ -53,7 +76,8 @@ class Wire:
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
                 end.shutdown(socket.SHUT_RDWR)
             end.close()
-        self._flows.set()
+        self._forth.set()
+        self._back.set()
 
     def _accept(self) -> None:
         while True:
@@ -61,20 +85,22 @@ class Wire:
                 near, _ = self._listener.accept()
             except OSError:  # closed
                 return
+            far = new_socket(self._to)
             try:
-                far = socket.create_connection((OTHER_LOOPBACK, self.port))
+                far.connect(self._to)
             except OSError:
+                far.close()
                 near.close()
                 continue
             with self._lock:
                 self._ends += [near, far]
-            for one, other in ((near, far), (far, near)):
-                threading.Thread(target=self._forward, args=(one, other), daemon=True).start()
+            for ends in ((near, far, self._forth), (far, near, self._back)):
+                threading.Thread(target=self._forward, args=ends, daemon=True).start()
 
-    def _forward(self, one: socket.socket, other: socket.socket) -> None:
+    def _forward(self, one: socket.socket, other: socket.socket, flows: threading.Event) -> None:
         with contextlib.suppress(OSError):
             while data := one.recv(READ_SIZE):
-                self._flows.wait()
+                flows.wait()
                 other.sendall(data)
         with contextlib.suppress(OSError):
             other.shutdown(socket.SHUT_WR)
