@@ -4,13 +4,25 @@ from typing import Any
 
 import pytest
 
-from tests.unit.panel.cluster import Cluster, Node, domain
-from tests.unit.panel.migrations import DESTINATION, ENDED, RECORDED, SOURCE, Listed, Recorded
+from tests.unit.panel.cluster import UUID, Cluster, Node, domain
+from tests.unit.panel.migrations import (
+    ARRIVED_PAUSED,
+    DESTINATION,
+    DESTROYED_THERE,
+    ENDED,
+    RECORDED,
+    SOURCE,
+    Listed,
+    Recorded,
+)
 from tests.unit.panel.test_migration import STOPPED, interleavings, running
 from vmwatch.panel.problems import Kind
+from vmwatch.panel.registration import Draft
 from vmwatch.panel.watch import ARRIVES_WITHIN_S
 from vmwatch.shared.states import State
 
+IN_A_MOMENT = {ARRIVED_PAUSED, DESTROYED_THERE[0]}
+"""Steps that are followed by the next one at once, whatever the machines and the network do."""
 LONG_S = 120
 """Any grace period is over by then."""
 
@@ -56,6 +68,21 @@ def test_in_every_order_the_picture_is_the_truth_at_the_end_and_no_vm_that_runs_
             assert not shown & STOPPED
 
 
+def holders(cluster: Cluster) -> set[str]:
+    """The nodes whose claims would be a duplicate, were they two."""
+    return {node for node, claim in Draft(cluster.known).claims_of_vm(UUID).items() if claim.is_held}
+
+
+@pytest.mark.parametrize("case", RECORDED, ids=lambda case: case.name)
+def test_however_long_a_step_of_a_migration_lasts_two_ends_never_hold_the_vm(case: Recorded) -> None:
+    cluster = Cluster()
+    by_name = {node.name: node for node in running(cluster, persistent=case.persistent)}
+    for end, event, detail in case.events:
+        cluster.hear(by_name[end], by_name[end].event(event, detail))
+        if (end, event, detail) not in IN_A_MOMENT:
+            assert len(holders(cluster)) <= 1, (end, event, detail)
+
+
 @pytest.mark.parametrize("case", RECORDED, ids=lambda case: case.name)
 def test_what_a_migration_leaves_behind_is_no_duplicate_and_stays_as_it_is(case: Recorded) -> None:
     cluster = Cluster()
@@ -84,5 +111,7 @@ def test_a_migration_of_which_only_the_source_is_heard_never_shows_the_vm_as_sto
     for message in messages(case, source):
         cluster.hear(source, message)
         assert cluster.state() not in STOPPED
+    cluster.hear(source, source.inventory(*listing(case.source)))
+    assert cluster.state() not in STOPPED
     cluster.turn(ARRIVES_WITHIN_S / 2, lambda: cluster.hear(source))
     assert cluster.state() in {State.UNKNOWN, State.PAUSED, State.RUNNING}
