@@ -26,6 +26,8 @@ STARTED = [("resumed", "unpaused"), ("started", "booted")]
 ARRIVED = [("started", "migrated"), ("resumed", "migrated")]
 LEFT = [("suspended", "migrated"), ("stopped", "migrated")]
 SAMPLE_INTERVAL_S = 0.01
+HEARTBEAT_S = "5"
+"""Long: on a machine with much to do a node may say nothing for some seconds, and is silent after three of these."""
 GRACE_S = 30
 """Rule 6: two active claims are a problem only after so long."""
 DUPLICATE_LIMIT_S = 120
@@ -98,8 +100,8 @@ def hypervisors(tmp_path: Path) -> Iterator[Hypervisors]:
 @pytest.fixture
 def cluster(stack: Stack, hypervisors: Hypervisors) -> Stack:
     """Both hypervisors watched."""
-    stack.start_node(SOURCE, hypervisors.source.uri)
-    stack.start_node(DESTINATION, hypervisors.destination.uri)
+    for node, daemon in ((SOURCE, hypervisors.source), (DESTINATION, hypervisors.destination)):
+        stack.start_node(node, daemon.uri, heartbeat_interval=HEARTBEAT_S)
     return stack
 
 
@@ -117,7 +119,7 @@ def test_a_vm_that_migrates_is_never_shut_off_and_then_runs_on_the_destination(
         wait_until(lambda: ("stopped", "migrated") in told(cluster, vm, SOURCE), "the source's last word")
         cluster.wait_drained()
         wait_shown(cluster, vm, "running", DESTINATION)
-    assert watching.states <= {"running", "paused"}
+    assert watching.states <= {"running", "paused"}, watching.shown
     assert watching.shown[0] == ("running", SOURCE)
     assert watching.shown[-1] == ("running", DESTINATION)
     assert told(cluster, vm, SOURCE) == [("defined", "added"), *STARTED, *LEFT]
@@ -137,7 +139,7 @@ def test_there_and_back_with_a_definition_on_both_sides(cluster: Stack, hypervis
             assert back.finish() == ""
         cluster.wait_drained()
         wait_shown(cluster, vm, "running", SOURCE)
-    assert watching.states <= {"running", "paused"}
+    assert watching.states <= {"running", "paused"}, watching.shown
     assert told(cluster, vm, DESTINATION) == [ARRIVED[0], ("defined", "added"), ARRIVED[1], *LEFT]
     assert told(cluster, vm, SOURCE)[-5:] == [*LEFT, ARRIVED[0], ("defined", "updated"), ARRIVED[1]]
 
@@ -240,7 +242,7 @@ def test_a_hand_over_that_fails_leaves_the_vm_running_on_the_source(cluster: Sta
         restart_agent(cluster, DESTINATION)
         cluster.wait_drained()
         wait_shown(cluster, vm, "running", SOURCE)
-    assert watching.states <= {"running", "paused"}
+    assert watching.states <= {"running", "paused"}, watching.shown
     assert {seen[1] for seen in watching.shown if seen and seen[0] == "running"} == {SOURCE}
 
 
@@ -270,7 +272,7 @@ def test_a_vm_of_which_the_source_never_learns_that_it_arrived_runs_on_the_desti
         domain.destroy()
         wait_until(lambda: told(cluster, vm, SOURCE)[-1] == ("stopped", "destroyed"), "its end to be told")
         wait_shown(cluster, vm, "running", DESTINATION)
-    assert watching.states <= {"running", "paused"}
+    assert watching.states <= {"running", "paused"}, watching.shown
     assert duplicates(cluster, vm) == []
 
 
