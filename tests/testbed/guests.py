@@ -74,6 +74,26 @@ def powers_off_after(ticks: int) -> bytes:
     return boot_sector(wait(ticks), POWER_OFF)
 
 
+def dirties_memory(passes: int = 0) -> bytes:
+    """A guest that writes to each page from 1 MiB to 15 MiB with each timer tick: 250 MiB of dirty memory a second.
+
+    At a limited speed its live migration never comes to an end. After so many passes, up to 65535, the guest switches
+    itself off; 0: never. It stays in real mode, where these addresses are reached only because the emulator does not
+    check the limits of segments.
+    """
+    loop = bytes.fromhex(
+        "66 bf 00001000"  #    mov edi, 0x100000  <- pass
+        "67 66 ff 07"  #       inc dword [edi]    <- page
+        "66 81 c7 00100000"  # add edi, 0x1000
+        "66 81 ff 0000f000"  # cmp edi, 0xf00000
+        "72 ec"  #             jb page
+        "f4"  #                hlt
+    )
+    again = "eb e3" if passes == 0 else "4b 75 e2"  # jmp pass; or dec bx, jnz pass
+    count = bytes.fromhex(f"bb {passes.to_bytes(2, 'little').hex()}")  # mov bx, passes
+    return boot_sector(count, loop, bytes.fromhex(again), POWER_OFF)
+
+
 def write_disk(path: Path, sector: bytes) -> Path:
     """A raw disk image that boots `sector`; sparse, so it takes one block."""
     with path.open("wb") as image:

@@ -1,0 +1,301 @@
+"""Live migration and a true duplicate, as the panel shows them: two nodes, each watching a hypervisor of its own."""
+
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import libvirt
+import psutil
+import pytest
+
+from tests.testbed import guests
+from tests.testbed.migration import Hypervisors, Migration, Way, boot
+from tests.testbed.qemu import QemuDaemon, needs_root
+from tests.testbed.stack import Row, Stack
+from tests.testbed.waiting import free_port, wait_until
+from tests.testbed.wire import Wire
+
+pytestmark = needs_root()
+
+SOURCE, DESTINATION = "kvm-01", "kvm-02"
+STARTED = [("resumed", "unpaused"), ("started", "booted")]
+ARRIVED = [("started", "migrated"), ("resumed", "migrated")]
+LEFT = [("suspended", "migrated"), ("stopped", "migrated")]
+SAMPLE_INTERVAL_S = 0.01
+HEARTBEAT_S = "5"
+"""Long: on a machine with much to do a node may say nothing for some seconds, and is silent after three of these."""
+GRACE_S = 30
+"""Rule 6: two active claims are a problem only after so long."""
+DUPLICATE_LIMIT_S = 120
+
+
+class Watching:
+    """Asks the panel for one VM again and again, from `with` on: (state, node) as it changed. None: it has none."""
+
+    def __init__(self, stack: Stack, vm: str) -> None:
+        self.shown: list[tuple[str, str] | None] = []
+        self.looks = 0
+        self._stack = stack
+        self._vm = vm
+        self._ends = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        wait_until(lambda: self.looks, "the first look at the panel")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ends.set()
+        self._thread.join()
+
+    @property
+    def states(self) -> set[str]:
+        return {"none" if seen is None else seen[0] for seen in self.shown}
+
+    def _run(self) -> None:
+        while not self._ends.wait(SAMPLE_INTERVAL_S):
+            seen = shown(self._stack, self._vm)
+            self.looks += 1
+            if not self.shown or self.shown[-1] != seen:
+                self.shown.append(seen)
+
+
+def shown(stack: Stack, vm: str) -> tuple[str, str] | None:
+    """(state, node) of the VM in the panel's list."""
+    # Not `vms`: that takes a panel that does not answer for one without VMs.
+    elements = stack.panel.call("vm", p_cnt=1000).get("elem", [])
+    for row in elements if isinstance(elements, list) else [elements]:
+        if row["uuid"]["$"] == vm:
+            return row["vmstatus"]["$"], row["hostnode"]["$"]
+    return None
+
+
+def told(stack: Stack, vm: str, node: str) -> list[tuple[str, str]]:
+    """What the event log has of a VM from one node, in the node's order."""
+    rows = sorted(stack.panel.events(uuid=vm, node=node), key=lambda row: (int(row["epoch"]), int(row["seq"])))
+    return [(row["event"], row["detail"]) for row in rows if row["event"] != "control_error"]
+
+
+def wait_shown(stack: Stack, vm: str, state: str, node: str) -> None:
+    wait_until(lambda: shown(stack, vm) == (state, node), f"{vm} to be {state} on {node}, not {shown(stack, vm)}")
+
+
+def duplicates(stack: Stack, vm: str) -> list[Row]:
+    return stack.panel.rows("problems", type="vm_duplicate", object=vm)
+
+
+@pytest.fixture
+def hypervisors(tmp_path: Path) -> Iterator[Hypervisors]:
+    with Hypervisors(tmp_path) as two:
+        yield two
+
+
+@pytest.fixture
+def cluster(stack: Stack, hypervisors: Hypervisors) -> Stack:
+    """Both hypervisors watched."""
+    for node, daemon in ((SOURCE, hypervisors.source), (DESTINATION, hypervisors.destination)):
+        stack.start_node(node, daemon.uri, heartbeat_interval=HEARTBEAT_S)
+    return stack
+
+
+@pytest.mark.parametrize("way", list(Way))
+def test_a_vm_that_migrates_is_never_shut_off_and_then_runs_on_the_destination(
+    cluster: Stack, hypervisors: Hypervisors, way: Way
+) -> None:
+    domain = hypervisors.start("web")
+    vm = domain.UUIDString()
+    wait_shown(cluster, vm, "running", SOURCE)
+    with Watching(cluster, vm) as watching:
+        with Migration(domain, hypervisors.destination, way) as migration:
+            assert migration.finish() == ""
+        wait_shown(cluster, vm, "running", DESTINATION)
+        wait_until(lambda: ("stopped", "migrated") in told(cluster, vm, SOURCE), "the source's last word")
+        cluster.wait_drained()
+        wait_shown(cluster, vm, "running", DESTINATION)
+    assert watching.states <= {"running", "paused"}, watching.shown
+    assert watching.shown[0] == ("running", SOURCE)
+    assert watching.shown[-1] == ("running", DESTINATION)
+    assert told(cluster, vm, SOURCE) == [("defined", "added"), *STARTED, *LEFT]
+    assert told(cluster, vm, DESTINATION) == ARRIVED
+
+
+def test_there_and_back_with_a_definition_on_both_sides(cluster: Stack, hypervisors: Hypervisors) -> None:
+    domain = hypervisors.start("web")
+    vm = domain.UUIDString()
+    wait_shown(cluster, vm, "running", SOURCE)
+    with Watching(cluster, vm) as watching:
+        with Migration(domain, hypervisors.destination, flags=libvirt.VIR_MIGRATE_PERSIST_DEST) as there:
+            assert there.finish() == ""
+        wait_shown(cluster, vm, "running", DESTINATION)
+        arrived = hypervisors.connect(hypervisors.destination).lookupByUUIDString(vm)
+        with Migration(arrived, hypervisors.source, flags=libvirt.VIR_MIGRATE_PERSIST_DEST) as back:
+            assert back.finish() == ""
+        cluster.wait_drained()
+        wait_shown(cluster, vm, "running", SOURCE)
+    assert watching.states <= {"running", "paused"}, watching.shown
+    assert told(cluster, vm, DESTINATION) == [ARRIVED[0], ("defined", "added"), ARRIVED[1], *LEFT]
+    assert told(cluster, vm, SOURCE)[-5:] == [*LEFT, ARRIVED[0], ("defined", "updated"), ARRIVED[1]]
+
+
+def test_a_vm_runs_on_the_source_as_long_as_its_migration_lasts_and_after_it_was_cancelled(
+    cluster: Stack, hypervisors: Hypervisors
+) -> None:
+    domain = hypervisors.start("web")
+    vm = domain.UUIDString()
+    wait_shown(cluster, vm, "running", SOURCE)
+    with Watching(cluster, vm) as watching, Migration(domain, hypervisors.destination, slow=True) as migration:
+        migration.wait_under_way()
+        wait_until(lambda: told(cluster, vm, DESTINATION) == ARRIVED[:1], "the destination's first word")
+        began = time.monotonic()
+        # Longer than the grace period: two claims of a migration that is under way are no duplicate.
+        wait_until(lambda: time.monotonic() - began > GRACE_S + 5, "the grace period to pass")
+        assert migration.is_under_way
+        assert duplicates(cluster, vm) == []
+        migration.cancel()
+        assert "canceled" in migration.finish()
+        wait_until(lambda: told(cluster, vm, DESTINATION)[1:] == [("stopped", "failed")], "the destination's last word")
+        cluster.wait_drained()
+        wait_shown(cluster, vm, "running", SOURCE)
+    assert set(watching.shown) == {("running", SOURCE)}
+    assert told(cluster, vm, SOURCE) == [("defined", "added"), *STARTED]  # a cancelled one is no event there
+    assert duplicates(cluster, vm) == []
+
+
+@pytest.mark.parametrize("fault", ["destination's QEMU killed", "connection broken", "destination's libvirtd killed"])
+def test_a_migration_that_fails_leaves_the_vm_running_on_the_source(
+    cluster: Stack, hypervisors: Hypervisors, fault: str
+) -> None:
+    domain = hypervisors.start("web")
+    vm = domain.UUIDString()
+    wait_shown(cluster, vm, "running", SOURCE)
+    port = free_port()
+    with (
+        Wire.of_port(port) as wire,
+        Watching(cluster, vm) as watching,
+        Migration(domain, hypervisors.destination, slow=True, port=port) as migration,
+    ):
+        migration.wait_under_way()
+        match fault:
+            case "destination's QEMU killed":
+                psutil.Process(hypervisors.destination.qemu_pid("web")).kill()
+            case "connection broken":
+                wire.reset()
+            case _:
+                hypervisors.destination.kill()
+        assert migration.finish() != ""
+        if fault == "destination's libvirtd killed":
+            assert cluster.nodes[DESTINATION].wait() == 69
+            hypervisors.destination.start()
+            cluster.nodes[DESTINATION].start()
+            cluster.wait_listening(cluster.nodes[DESTINATION])
+        else:
+            wait_until(lambda: len(told(cluster, vm, DESTINATION)) == 2, "the destination's last word")
+        cluster.wait_drained()
+        wait_shown(cluster, vm, "running", SOURCE)
+    assert set(watching.shown) == {("running", SOURCE)}
+
+
+def test_a_vm_whose_source_dies_in_the_middle_is_shut_off(cluster: Stack, hypervisors: Hypervisors) -> None:
+    domain = hypervisors.start("web")
+    vm = domain.UUIDString()
+    wait_shown(cluster, vm, "running", SOURCE)
+    with Migration(domain, hypervisors.destination, slow=True) as migration:
+        migration.wait_under_way()
+        psutil.Process(hypervisors.source.qemu_pid("web")).kill()
+        assert migration.finish() != ""
+    wait_shown(cluster, vm, "shutoff", SOURCE)
+    assert told(cluster, vm, SOURCE)[-1] == ("stopped", "failed")
+
+
+def wait_handed_over(cluster: Stack, hypervisors: Hypervisors, vm: str, migration: Migration) -> None:
+    """Let the source's QEMU send all, while the destination's libvirtd hangs and so cannot let the VM run there."""
+    migration.wait_under_way()
+    hypervisors.destination.freeze()
+    migration.speed_up()
+    wait_until(lambda: LEFT[0] in told(cluster, vm, SOURCE), "the source to stand still")
+
+
+def restart_agent(cluster: Stack, node: str) -> None:
+    """As the service manager does when it has ended because libvirtd was lost."""
+    agent = cluster.nodes[node]
+    if agent.process_ended():
+        agent.start()
+        cluster.wait_listening(agent)
+
+
+def test_a_hand_over_that_fails_leaves_the_vm_running_on_the_source(cluster: Stack, hypervisors: Hypervisors) -> None:
+    domain = hypervisors.start("web")
+    vm = domain.UUIDString()
+    wait_shown(cluster, vm, "running", SOURCE)
+    with Watching(cluster, vm) as watching, Migration(domain, hypervisors.destination, slow=True) as migration:
+        wait_handed_over(cluster, hypervisors, vm, migration)
+        assert migration.finish() != ""
+        wait_until(lambda: told(cluster, vm, SOURCE)[-1] == ("resumed", "migrated"), "the source to go on")
+        hypervisors.destination.thaw()
+        restart_agent(cluster, DESTINATION)
+        cluster.wait_drained()
+        wait_shown(cluster, vm, "running", SOURCE)
+    assert watching.states <= {"running", "paused"}, watching.shown
+    assert {seen[1] for seen in watching.shown if seen and seen[0] == "running"} == {SOURCE}
+
+
+def test_a_vm_of_which_the_source_never_learns_that_it_arrived_runs_on_the_destination(
+    cluster: Stack, hypervisors: Hypervisors, short_path: Path
+) -> None:
+    """The source keeps a QEMU that stands still, until a person destroys it: no duplicate, and no pause of the VM."""
+    domain = hypervisors.start("web")
+    vm = domain.UUIDString()
+    wait_shown(cluster, vm, "running", SOURCE)
+    there = hypervisors.destination
+    with (
+        Wire(str(short_path / "wire"), str(there.sockets / "libvirt-sock")) as wire,
+        Watching(cluster, vm) as watching,
+        Migration(domain, there, slow=True, uri=f"qemu+unix:///system?socket={wire.at}") as migration,
+    ):
+        migration.wait_under_way()
+        wire.stall_answers()
+        migration.speed_up()
+        assert migration.finish() != ""
+        wait_shown(cluster, vm, "running", DESTINATION)
+        assert domain.state() == [libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION]
+        cluster.nodes[SOURCE].restart_after_kill()
+        cluster.wait_listening(cluster.nodes[SOURCE])
+        cluster.wait_drained()
+        wait_shown(cluster, vm, "running", DESTINATION)
+        domain.destroy()
+        wait_until(lambda: told(cluster, vm, SOURCE)[-1] == ("stopped", "destroyed"), "its end to be told")
+        wait_shown(cluster, vm, "running", DESTINATION)
+    assert watching.states <= {"running", "paused"}, watching.shown
+    assert duplicates(cluster, vm) == []
+
+
+def test_a_vm_started_on_two_hypervisors_is_two_claims_and_a_problem_until_one_is_gone(
+    cluster: Stack, hypervisors: Hypervisors, tmp_path: Path
+) -> None:
+    vm = str(uuid.uuid4())
+
+    def start(daemon: QemuDaemon, node: str) -> libvirt.virDomain:
+        # A disk each, or QEMU's lock of the image would prevent it.
+        image = guests.write_disk(tmp_path / f"{node}.img", guests.idle())
+        return boot(hypervisors.connect(daemon), guests.domain_xml("web", vm, image))
+
+    start(hypervisors.source, SOURCE)
+    twin = start(hypervisors.destination, DESTINATION)
+    for node in (SOURCE, DESTINATION):
+        wait_until(lambda node=node: told(cluster, vm, node)[-2:] == STARTED, f"the start on {node}")  # type: ignore[misc]
+    [problem] = wait_until(lambda: duplicates(cluster, vm), "the duplicate to be a problem", DUPLICATE_LIMIT_S)
+    assert SOURCE in problem["description"]
+    assert DESTINATION in problem["description"]
+    twin.destroy()
+    wait_until(lambda: duplicates(cluster, vm)[0]["state"] == "solved", "the problem to close", DUPLICATE_LIMIT_S)
+    wait_shown(cluster, vm, "running", SOURCE)
+    twin.create()
+    wait_until(lambda: duplicates(cluster, vm)[0]["state"] == "open", "it to open again", DUPLICATE_LIMIT_S)
+    assert [row["id"] for row in duplicates(cluster, vm)] == [problem["id"]]

@@ -1,0 +1,106 @@
+"""A connection's way through the tests, which can be cut: silently, as a network fails, or with a reset."""
+
+import contextlib
+import socket
+import struct
+import threading
+from types import TracebackType
+from typing import Self
+
+from tests.testbed.waiting import LOOPBACK
+
+READ_SIZE = 65536
+OTHER_LOOPBACK = "127.0.0.2"
+"""Where the target listens: it may then use the same port as the wire, which some protocols cannot do without."""
+
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+Address = str | tuple[str, int]
+"""A UNIX socket's path, or host and port."""
+
+
+def new_socket(address: Address) -> socket.socket:
+    return socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
+
+
+class Wire:
+    """Accepts at one address and forwards to the other, from `with` on."""
+
+    def __init__(self, at: Address, to: Address) -> None:
+        self.at = at
+        self._to = to
+        self._listener = new_socket(at)
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._listener.bind(at)
+        self._listener.listen()
+        self._forth, self._back = threading.Event(), threading.Event()
+        self._forth.set()
+        self._back.set()
+        self._ends: list[socket.socket] = []
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # A thread in accept() does not notice that its socket is closed, but that it is shut down.
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.reset()
+
+    @classmethod
+    def of_port(cls, port: int) -> Self:
+        """From 127.0.0.1 to the same port of 127.0.0.2."""
+        return cls((LOOPBACK, port), (OTHER_LOOPBACK, port))
+
+    def stall(self) -> None:
+        """Nothing goes through any more, and nobody is told."""
+        self._forth.clear()
+        self._back.clear()
+
+    def stall_answers(self) -> None:
+        """What is asked still arrives; the answers do not."""
+        self._back.clear()
+
+    def reset(self) -> None:
+        """Break every connection: both ends get a reset."""
+        with self._lock:
+            ends, self._ends = self._ends, []
+        for end in ends:
+            with contextlib.suppress(OSError):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+        self._forth.set()
+        self._back.set()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:  # closed
+                return
+            far = new_socket(self._to)
+            try:
+                far.connect(self._to)
+            except OSError:
+                far.close()
+                near.close()
+                continue
+            with self._lock:
+                self._ends += [near, far]
+            for ends in ((near, far, self._forth), (far, near, self._back)):
+                threading.Thread(target=self._forward, args=ends, daemon=True).start()
+
+    def _forward(self, one: socket.socket, other: socket.socket, flows: threading.Event) -> None:
+        with contextlib.suppress(OSError):
+            while data := one.recv(READ_SIZE):
+                flows.wait()
+                other.sendall(data)
+        with contextlib.suppress(OSError):
+            other.shutdown(socket.SHUT_WR)
