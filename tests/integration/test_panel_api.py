@@ -1,5 +1,7 @@
 """The panel as a process: its API over HTTP, on its real database."""
 
+import csv
+import io
 import json
 import signal
 import socket
@@ -414,6 +416,9 @@ def test_an_epoch_without_seq_is_refused(shared_panel: Panel) -> None:
         ("eventlog", {"until": "2026-13-01T00:00:00"}, "until"),
         ("eventlog", {"after": "-1"}, "after"),
         ("eventlog", {"export": "maybe"}, "export"),
+        ("eventlog", {"export": "on", "format": "xlsx"}, "format"),
+        ("eventlog", {"format": "csv"}, "format"),
+        ("eventlog", {"p_num": "101", "p_cnt": "1000"}, "p_num"),
         ("vmstat", {}, "elid"),
     ],
 )
@@ -467,6 +472,25 @@ def test_an_export_has_all_rows_however_many(panel: Panel, out: str) -> None:
     else:
         names = [line.partition(" name=")[2].partition(" event=")[0] for line in body.splitlines()]
     assert names == [f"vm & {seq}" for seq in range(1, 2501)]
+
+
+def test_an_export_as_a_file_gives_back_every_name_and_is_no_page(panel: Panel) -> None:
+    names = ['a,"b"', "two\r\nlines", "=cmd|' /C calc'!A0", "'quoted", "Имя ☃", "plain"]
+    settle(panel, entry(*(event(seq, name) for seq, name in enumerate(names, 1))))
+    params = {"func": "eventlog", "export": "on"}
+    answer = requests.get(panel.url, params=params | {"format": "csv"}, auth=ADMIN, timeout=TIMEOUT_S)
+    assert answer.headers["Content-Type"] == "text/csv; charset=utf-8; header=present"
+    assert answer.headers["Content-Disposition"] == 'attachment; filename="eventlog.csv"'
+    rows = list(csv.DictReader(io.StringIO(answer.content.decode(), newline="")))
+    assert [row["name"].removeprefix("'") for row in rows] == names
+    assert [row["name"][0] for row in rows[2:4]] == ["'", "'"]
+    answer = requests.get(panel.url, params=params | {"format": "jsonl"}, auth=ADMIN, timeout=TIMEOUT_S)
+    assert answer.headers["Content-Type"] == "application/x-ndjson"
+    lines = [json.loads(line) for line in answer.content.splitlines()]
+    assert [line["name"] for line in lines] == names
+    assert lines == panel.events()
+    answer = requests.get(panel.url, params=params | {"format": "csv"}, timeout=TIMEOUT_S, allow_redirects=False)
+    assert answer.status_code == 303  # to sign in
 
 
 def test_vms_are_filtered_sorted_and_paged(panel: Panel) -> None:
