@@ -18,7 +18,7 @@ from vmwatch.panel.functions import READERS, Panel
 from vmwatch.panel.identity import Identity
 from vmwatch.panel.live import Live
 from vmwatch.panel.reload import Reload
-from vmwatch.panel.retention import keep_within_limits
+from vmwatch.panel.retention import Retention
 from vmwatch.panel.settings import PanelSettings
 from vmwatch.panel.store import Store, database_url
 from vmwatch.panel.writer import Writer
@@ -118,7 +118,7 @@ class _Server:
         self._panel.writer.on_defect = lambda: _wake(loop, self._fail)
         self._panel.live.start(loop)
         loop.add_reader(self._signals.wakeup_fd, self._on_signal)
-        retention = loop.create_task(keep_within_limits(self._panel))
+        retention = loop.create_task(Retention(self._panel).keep())
         try:
             log.info("serves %s://%s", "https" if self._settings.tls else "http", _address(self._settings.panel_listen))
             self._on_signal()  # one that came before there was a reader
