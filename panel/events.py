@@ -1,16 +1,18 @@
 """Reads the registered events: filters, pages, and a cursor."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import Connection, select
 
 from vmwatch.panel.convention import Params
 from vmwatch.panel.labels import time_label, time_param
 from vmwatch.panel.registration import EventRow
 from vmwatch.panel.schema import eventlog, nodes, subjects, vms
 from vmwatch.panel.store import Store
+from vmwatch.panel.strands import EVERY_ID, Ids, Strands, Wanted
 
 CHUNK = 1000
 """Rows of one read of an export: each is a short read of its own, so a slow client holds no old state of the
@@ -18,8 +20,7 @@ database, which could not be cleaned up meanwhile."""
 
 Numbered = tuple[int, EventRow]
 
-_SUBJECTS = select(subjects.c.id).join(vms, vms.c.id == subjects.c.vm)
-_ROWS = (
+ROWS = (
     select(
         eventlog.c.id,
         nodes.c.name,
@@ -41,37 +42,14 @@ _ROWS = (
 
 
 @dataclass(frozen=True)
-class Filter:
-    """Empty or None: any. `since` and `until` bound `time`, the node's clock, in seconds; both are included."""
-
-    node: str = ""
-    uuid: str = ""
-    name: str = ""
-    event: str = ""
-    since: float | None = None
-    until: float | None = None
+class Filter(Wanted):
+    """What a call wants to see; times are the nodes' clocks."""
 
     @classmethod
     def of(cls, params: Params) -> "Filter":
         """Raises ApiError for a time that is none."""
         texts = {name: params.get(name).strip() for name in ("node", "uuid", "name", "event")}
         return cls(since=time_param(params, "since"), until=time_param(params, "until"), **texts)
-
-    def conditions(self) -> list[ColumnElement[bool]]:
-        found: list[ColumnElement[bool]] = []
-        if self.node:
-            found.append(eventlog.c.node == select(nodes.c.id).where(nodes.c.name == self.node).scalar_subquery())
-        if self.uuid:
-            found.append(eventlog.c.subject.in_(_SUBJECTS.where(vms.c.uuid == self.uuid)))
-        if self.name:
-            found.append(eventlog.c.subject.in_(_SUBJECTS.where(subjects.c.name == self.name)))
-        if self.event:
-            found.append(eventlog.c.event == self.event)
-        if self.since is not None:
-            found.append(eventlog.c.time >= self.since)
-        if self.until is not None:
-            found.append(eventlog.c.time <= self.until)
-        return found
 
 
 class Events:
@@ -80,27 +58,26 @@ class Events:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def count(self, chosen: Filter) -> int:
-        with self._store.reading() as connection:
-            query = select(func.count()).select_from(eventlog).where(*chosen.conditions())
-            return connection.execute(query).scalar() or 0
+    def count(self, chosen: Filter, most: int) -> int:
+        """How many there are, `most` at most."""
+        with self._strands(chosen) as (_, strands):
+            return strands.count(most)
 
     def after(self, chosen: Filter, cursor: int, most: int) -> list[Numbered]:
         """The first rows after the one with this id."""
-        query = _ROWS.where(eventlog.c.id > cursor, *chosen.conditions())
-        return self._rows(query.order_by(eventlog.c.id).limit(most))
+        with self._strands(chosen, (cursor + 1, EVERY_ID[1])) as (connection, strands):
+            return _rows(connection, strands.ids(most))
 
     def page(self, chosen: Filter, first: int, most: int) -> list[Numbered]:
-        """Rows from the `first` one, counted from 0."""
-        query = _ROWS.where(*chosen.conditions())
-        return self._rows(query.order_by(eventlog.c.id).offset(first).limit(most))
+        """Rows from the `first` one, counted from 0: all before it are walked over, so not for far ones."""
+        with self._strands(chosen) as (connection, strands):
+            return _rows(connection, strands.ids(first + most)[first:])
 
     def newest(self, chosen: Filter, most: int, before: int | None = None) -> list[Numbered]:
         """The last rows, of those before an id if one is given."""
-        query = _ROWS.where(*chosen.conditions())
-        if before is not None:
-            query = query.where(eventlog.c.id < before)
-        return self._rows(query.order_by(eventlog.c.id.desc()).limit(most))[::-1]
+        last = EVERY_ID[1] if before is None else before - 1
+        with self._strands(chosen, (EVERY_ID[0], last)) as (connection, strands):
+            return _rows(connection, strands.ids(most, newest_first=True))
 
     def all(self, chosen: Filter, cursor: int) -> Iterator[list[Numbered]]:
         """Everything after an id, in chunks."""
@@ -108,9 +85,21 @@ class Events:
             yield rows
             cursor = rows[-1][0]
 
-    def _rows(self, query: Select[Any]) -> list[Numbered]:
-        with self._store.reading() as connection:
-            return [(row[0], EventRow(*row[1:])) for row in connection.execute(query)]
+    @contextmanager
+    def _strands(self, chosen: Filter, within: Ids = EVERY_ID) -> Iterator[tuple[Connection, Strands]]:
+        """In one transaction: what is found and what is read of it are of one state of the database."""
+        with self._store.reading() as connection, connection.begin():
+            driver: Any = connection.connection.driver_connection
+            yield connection, Strands(driver, chosen, within)
+
+
+def _rows(connection: Connection, ids: list[int]) -> list[Numbered]:
+    """The rows with these ids, ascending."""
+    found = []
+    for first in range(0, len(ids), CHUNK):
+        query = ROWS.where(eventlog.c.id.in_(ids[first : first + CHUNK]))
+        found += [(row[0], EventRow(*row[1:])) for row in connection.execute(query)]
+    return sorted(found)
 
 
 def row_of(number: int, row: EventRow) -> dict[str, str]:
@@ -128,3 +117,7 @@ def row_of(number: int, row: EventRow) -> dict[str, str]:
         "detail": row.detail,
         "state": row.state,
     }
+
+
+COLUMNS = tuple(row_of(0, EventRow("", 0, 0, 0.0, 0.0, "", "", "", "", "")))
+"""The names of a row's values, in their order."""

@@ -32,6 +32,7 @@ STATIC = Path(__file__).parent / "static"
 VMS_ON_PAGE = 200
 PROBLEMS_ON_PAGE = 500
 EVENTS_ON_PAGE = 100
+EXPORTED = ("func", "node", "uuid", "name", "event", "since", "until")
 MAX_ID = 2**63 - 1
 _PAGES = {"vm": "VMs", "eventlog": "Events", "vmhostnode": "Nodes", "problems": "Problems"}
 _STATES = [state.value for state in State if state is not State.ABSENT]
@@ -56,7 +57,7 @@ class Pages:
                 return self._draw(request, "logon.html", {"title": "Sign in", "next": values.get("next", "")})
             if func == "auth":
                 return await self._sign_in(request, values)
-            if func in _PAGES and request.method == "GET":
+            if func in _PAGES and request.method == "GET" and values.get("export") != "on":
                 return await self._page(request, values)
             if not func:
                 return RedirectResponse(f"{API}?func=vm", 303)
@@ -138,6 +139,8 @@ class Pages:
         return {
             "after": after,
             "rows": [row_of(*row) for row in reversed(rows)],
+            # the whole of what the filter fits, whichever page this is
+            "exported": {name: params.get(name) for name in EXPORTED if params.given(name)},
             "older": rows[0][0] if len(rows) == EVENTS_ON_PAGE else None,
             "nodes": [row.name for row in self._panel.board.nodes()],
         }

@@ -10,10 +10,12 @@ from msgspec.structs import astuple
 from vmwatch.panel import statements
 from vmwatch.panel.registration import Draft, EventRow, StatsRow
 from vmwatch.panel.rules import Claim
-from vmwatch.panel.schema import COUNTERS
+from vmwatch.panel.schema import COUNTERS, SPAN_ROWS
 from vmwatch.panel.store import Host, Store, Stored
 
 Rows = Iterable[Sequence[Any]]
+EventValues = tuple[int, int, int, int, float, float, int, str, str, str]
+"""A row of `eventlog`, in the order of its columns."""
 
 
 class Recorder:
@@ -94,6 +96,10 @@ class Recorder:
         """One of `statements`, inside the savepoint."""
         self._cursor.execute(statement, parameters)
 
+    def execute_many(self, statement: str, rows: Rows) -> None:
+        """The same with many rows of parameters."""
+        self._many(statement, rows)
+
     def _many(self, statement: str, rows: Rows) -> None:
         self._cursor.executemany(statement, rows)
 
@@ -135,11 +141,12 @@ class Recorder:
     def _write_events(self, events: Sequence[EventRow]) -> int:
         first = self._stored.last_event + 1
         hosts = self._stored.hosts
-        rows = []
+        rows: list[EventValues] = []
         for number, (node, epoch, seq, time, received, uuid, name, event, detail, state) in enumerate(events, first):
             subject = self._subject(uuid, name)
             rows.append((number, hosts[node].id, epoch, seq, time, received, subject, event, detail, str(state)))
         self._many(statements.ADD_EVENT, rows)
+        self._many(statements.WIDEN_SPAN, ((row[0] // SPAN_ROWS, row[1], row[4], row[4]) for row in _outermost(rows)))
         self._stored.last_event += len(events)
         return first
 
@@ -182,3 +189,18 @@ class Recorder:
             else:
                 into[key] = value
         self._stored.last_event, self._stored.last_stats = last_event, last_stats
+
+
+def _outermost(rows: Sequence[EventValues]) -> list[EventValues]:
+    """Of each node's rows in each span the earliest and the latest: a report has many rows, and few spans."""
+    lowest: dict[tuple[int, int], EventValues] = {}
+    highest: dict[tuple[int, int], EventValues] = {}
+    for row in rows:
+        key = (row[0] // SPAN_ROWS, row[1])
+        lowest[key] = min(lowest.get(key, row), row, key=_time)
+        highest[key] = max(highest.get(key, row), row, key=_time)
+    return [*lowest.values(), *highest.values()]
+
+
+def _time(row: EventValues) -> float:
+    return row[4]

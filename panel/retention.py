@@ -1,67 +1,180 @@
-"""Retention: old events and samples go, in steps so small that no report waits for them. Keys never go this way."""
+"""Retention: old events and samples go, in steps so small that no report waits for them. Keys never go this way.
+
+Samples are thinned out before: all are kept for two days, then one an hour until their time is over.
+"""
 
 import asyncio
 import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
-from sqlalchemy import Column, Table, func, select
+from sqlalchemy import Connection, Table, func, select
 
+from vmwatch.panel.expiry import DAY_S, Label, Sample, Thinning, last_old, present
 from vmwatch.panel.functions import Panel
-from vmwatch.panel.schema import eventlog, stats
-from vmwatch.panel.statements import EXPIRE_EVENTS, EXPIRE_STATS
+from vmwatch.panel.pace import Pace
+from vmwatch.panel.recorder import Recorder
+from vmwatch.panel.schema import SPAN_ROWS, eventlog, stats
+from vmwatch.panel.statements import EXPIRE_EVENTS, EXPIRE_SPANS, EXPIRE_STATS, REMOVE_STATS
 from vmwatch.panel.store import Store
 from vmwatch.panel.writer import Job, NotCommitted, Work, WriterBusy
 
 log = logging.getLogger(__name__)
 
 EVERY_S = 60.0
-STEP = 1000
-"""Rows of one step: a few milliseconds of the writer's time."""
+STEP_S = 0.01
+"""A step's time in the writer, its commit included: far below the 50 ms for which a report may be kept waiting."""
+LEAST_ROWS = 20
+MOST_ROWS = 2000
 REST_S = 0.05
 """Between two steps: reports come first."""
-DAY_S = 86400.0
+CHECKPOINT_STEPS = 6
+"""After so many the WAL is copied into the file. Else the writer does it at a commit, for up to a tenth of a second."""
+WITNESSES = 1000
+"""So many of the newest rows say which nodes there are, and what time it is."""
+FULL_DAYS = 2
+"""Samples younger than this are all kept."""
+THIN_EVERY_S = 3600.0
+"""Of older ones one per VM and node in each hour."""
 
 
-async def keep_within_limits(panel: Panel) -> None:
-    """Until cancelled."""
-    while True:
-        try:
-            await expire(panel, eventlog, EXPIRE_EVENTS, panel.settings.event_retention_days)
-            await expire(panel, stats, EXPIRE_STATS, panel.settings.stats_retention_days)
-        except (WriterBusy, NotCommitted) as error:
-            log.warning("old rows stay for now: %s", error)
-        except Exception:
-            log.exception("old rows could not be removed; tried again in %g s", EVERY_S)
-        await asyncio.sleep(EVERY_S)
+def _pace() -> Pace:
+    return Pace(STEP_S, LEAST_ROWS, MOST_ROWS)
 
 
-async def expire(panel: Panel, table: Table, statement: str, days: int) -> int:
-    """Remove what came in more than `days` ago; returns how many steps that took."""
-    steps = 0
-    oldest = panel.clock.wall() - days * DAY_S
-    while last := await panel.read(lambda: last_expired(panel.store, table, oldest)):
-        await panel.writer.do(_removal(statement, last))
-        steps += 1
+@dataclass(frozen=True)
+class Aging:
+    """A table whose old rows go; `told`: the column with the node's time; `remove`: those up to an id."""
+
+    table: Table
+    told: str
+    remove: Callable[[Recorder, int], None]
+
+
+def _remove_events(recorder: Recorder, last: int) -> None:
+    recorder.execute(EXPIRE_EVENTS, (last,))
+    recorder.execute(EXPIRE_SPANS, ((last + 1) // SPAN_ROWS,))
+
+
+def _remove_stats(recorder: Recorder, last: int) -> None:
+    recorder.execute(EXPIRE_STATS, (last,))
+
+
+EVENTS = Aging(eventlog, "time", _remove_events)
+STATS = Aging(stats, "taken", _remove_stats)
+
+
+@dataclass
+class Retention:
+    """One panel's retention."""
+
+    panel: Panel
+    pace: Pace = field(default_factory=_pace)
+    thinning: Thinning = field(default_factory=lambda: Thinning(THIN_EVERY_S))
+    steps: int = 0
+    thinned: int = 0
+    """The id up to which samples are thinned out. Not stored: a restarted panel looks through them again."""
+
+    async def keep(self) -> None:
+        """Until cancelled."""
+        while True:
+            try:
+                await self.expire(EVENTS, self.panel.settings.event_retention_days)
+                await self.expire(STATS, self.panel.settings.stats_retention_days)
+                await self.thin_out()
+            except (WriterBusy, NotCommitted) as error:
+                log.warning("old rows stay for now: %s", error)
+            except Exception:
+                log.exception("old rows could not be removed; tried again in %g s", EVERY_S)
+            await asyncio.sleep(EVERY_S)
+
+    async def expire(self, aging: Aging, days: int) -> int:
+        """Remove what is older than `days`; returns how many steps that took."""
+        steps = 0
+        while (last := await self._expired(aging, days)) is not None:
+            await self._step(_removal(aging, last), self.pace.rows)
+            steps += 1
+        return steps
+
+    async def _expired(self, aging: Aging, days: int) -> int | None:
+        store, wall, rows = self.panel.store, self.panel.clock.wall(), self.pace.rows
+        return await self.panel.read(lambda: expired(store, aging, wall, days, rows))
+
+    async def thin_out(self) -> int:
+        """Remove surplus samples among those that have become old enough; returns how many."""
+        removed, store, wall = 0, self.panel.store, self.panel.clock.wall()
+        newest = 0.0
+        while samples := await self.panel.read(lambda: old_samples(store, wall, self.thinned)):
+            surplus = self.thinning.surplus(samples)
+            removed += len(surplus)
+            while surplus:
+                part, surplus = surplus[: self.pace.rows], surplus[self.pace.rows :]
+                await self._step(_removal_of_samples(part), len(part))
+            self.thinned = samples[-1].id
+            newest = max(newest, samples[-1].taken)
+        self.thinning.forget(newest - DAY_S)
+        return removed
+
+    async def _step(self, write: Callable[[Recorder], None], rows: int) -> None:
+        """A step of so many rows in the writer, which says how large the next one may be; then a rest."""
+        clock = self.panel.clock
+        begun = await self.panel.writer.do(_timed(write, clock.monotonic))
+        self.pace.took(rows, clock.monotonic() - begun)
+        self.steps += 1
+        if self.steps % CHECKPOINT_STEPS == 0:
+            await self.panel.read(self.panel.store.checkpoint)
         await asyncio.sleep(REST_S)
-    return steps
 
 
-def last_expired(store: Store, table: Table, oldest: float) -> int | None:
-    """The id up to which a step may remove rows: at most STEP of them; None if there is nothing old.
+def _timed(write: Callable[[Recorder], None], monotonic: Callable[[], float]) -> Job[float]:
+    """The job of a step; its answer is when it began."""
 
-    Ids follow the order in which rows came, so the old ones are the first. The last row of all stays, however old:
-    its id is where counting goes on after a restart, and ids never repeat.
-    """
-    number: Column[int] = table.c.id
-    first = select(number, table.c.received).order_by(number).limit(STEP).subquery()
-    with store.reading() as connection:
-        newest = connection.execute(select(func.max(number))).scalar() or 0
-        query = select(func.max(first.c.id)).where(first.c.received < oldest, first.c.id < newest)
-        found: int | None = connection.execute(query).scalar()
-        return found
-
-
-def _removal(statement: str, last: int) -> Job[None]:
-    def job(work: Work) -> None:
-        work.writes.append(lambda recorder: recorder.execute(statement, (last,)))
+    def job(work: Work) -> float:
+        work.writes.append(write)
+        return monotonic()
 
     return job
+
+
+def _removal(aging: Aging, last: int) -> Callable[[Recorder], None]:
+    return lambda recorder: aging.remove(recorder, last)
+
+
+def _removal_of_samples(ids: Sequence[int]) -> Callable[[Recorder], None]:
+    return lambda recorder: recorder.execute_many(REMOVE_STATS, [(number,) for number in ids])
+
+
+def expired(store: Store, aging: Aging, wall: float, days: int, rows: int) -> int | None:
+    """The id up to which a step may remove rows, at most so many of them; None if there is nothing old.
+
+    The last row of all stays, however old: its id is where counting goes on after a restart, and ids never repeat.
+    """
+    table = aging.table.c
+    first = select(table.id, table.received, table[aging.told]).order_by(table.id).limit(rows)
+    with store.reading() as connection, connection.begin():
+        newest, now = _newest(connection, aging, wall)
+        labels = [Label(*row) for row in connection.execute(first.where(table.id < newest))]
+    return last_old(labels, now - days * DAY_S, wall)
+
+
+def old_samples(store: Store, wall: float, after: int) -> list[Sample]:
+    """The next samples after an id that are old enough to be thinned out."""
+    columns = (stats.c.id, stats.c.received, stats.c.taken, stats.c.uuid, stats.c.node)
+    with store.reading() as connection, connection.begin():
+        newest, now = _newest(connection, STATS, wall)
+        query = select(*columns).where(stats.c.id > after, stats.c.id < newest).order_by(stats.c.id).limit(MOST_ROWS)
+        rows = connection.execute(query).all()
+    last = last_old((Label(*row[:3]) for row in rows), now - FULL_DAYS * DAY_S, wall) or 0
+    return [Sample(row[0], row[3], row[4], row[2]) for row in rows if row[0] <= last]
+
+
+def _newest(connection: Connection, aging: Aging, wall: float) -> tuple[int, float]:
+    """(the last id, the time from which ages are counted)"""
+    table = aging.table.c
+    last: int = connection.execute(select(func.max(table.id))).scalar() or 0
+    query = select(table.node, table[aging.told], table.received).order_by(table.id.desc()).limit(WITNESSES)
+    told: dict[str, float] = {}
+    received = wall
+    for row in reversed(connection.execute(query).all()):
+        told[str(row[0])], received = row[1], row[2]
+    return last, present(wall, received, told)

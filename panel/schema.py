@@ -136,10 +136,26 @@ eventlog = Table(
 """Registered events; `node` and `subject` are numbers of those tables, which lose no row. The id only grows, in the
 order of commits: it is the cursor of lists and live pages."""
 
-# An index of SQLite ends in the id, so each of these gives its rows in the order of the list.
-Index("eventlog_node", eventlog.c.node)
-Index("eventlog_subject", eventlog.c.subject)
-Index("eventlog_time", eventlog.c.time)
+# An index of SQLite ends in the id: under one whole key of these the rows lie in the order of the list. Lists merge the
+# keys that a filter fits (`strands`), so two indexes serve all combinations. The first one holds the time as well: a
+# node whose clock says anything is then walked over ten times as fast.
+Index("eventlog_node_event", eventlog.c.node, eventlog.c.event, eventlog.c.id, eventlog.c.time)
+Index("eventlog_subject_node_event", eventlog.c.subject, eventlog.c.node, eventlog.c.event)
+
+SPAN_ROWS = 16_384
+"""Ids of one span. In the file: another number needs a migration."""
+
+spans = Table(
+    "spans",
+    metadata,
+    Column("span", Integer, primary_key=True, autoincrement=False),
+    Column("node", Integer, primary_key=True, autoincrement=False),
+    Column("first", Float, nullable=False),
+    Column("last", Float, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""The lowest and the highest `time` of a node's events with ids from `span` * SPAN_ROWS on: where in the list a time
+can be. Instead of an index: that would give the rows of a time in an order of its own."""
 
 COUNTERS = (
     "cpu_ns",
@@ -199,7 +215,6 @@ Migration = Callable[[Connection], None]
 """The step from one schema version to the next; it must keep all that is stored."""
 
 
-
 def _add_columns(connection: Connection, table: Table, *names: str) -> None:
     """Columns as the table has them now; each is null or has a default of the server."""
     there = {column["name"] for column in inspect(connection).get_columns(table.name)}
@@ -222,7 +237,22 @@ def _judge(connection: Connection) -> None:
     _add_columns(connection, claims, "persistent", "persisted_epoch", "persisted_seq", "moving", "departed")
 
 
-MIGRATIONS: Sequence[Migration] = (_tell_stated_from_mark, _judge)
+def _index_events_for_pages(connection: Connection) -> None:
+    """Pages of the event log by any combination of filters. Takes about a minute for ten million events."""
+    for name in ("eventlog_node", "eventlog_subject", "eventlog_time"):
+        connection.execute(text(f"DROP INDEX IF EXISTS {name}"))
+    for statement in (
+        "CREATE INDEX IF NOT EXISTS eventlog_node_event ON eventlog (node, event, id, time)",
+        "CREATE INDEX IF NOT EXISTS eventlog_subject_node_event ON eventlog (subject, node, event)",
+        "CREATE TABLE IF NOT EXISTS spans (span INTEGER NOT NULL, node INTEGER NOT NULL, first FLOAT NOT NULL,"
+        " last FLOAT NOT NULL, PRIMARY KEY (span, node)) WITHOUT ROWID",
+        "INSERT OR REPLACE INTO spans"
+        " SELECT id / 16384, node, min(time), max(time) FROM eventlog GROUP BY id / 16384, node",
+    ):
+        connection.execute(text(statement))
+
+
+MIGRATIONS: Sequence[Migration] = (_tell_stated_from_mark, _judge, _index_events_for_pages)
 """The n-th one makes version n + 1 out of version n. Once released, a step never changes."""
 
 

@@ -18,7 +18,7 @@ from vmwatch.panel.functions import READERS, Panel
 from vmwatch.panel.identity import Identity
 from vmwatch.panel.live import Live
 from vmwatch.panel.reload import Reload
-from vmwatch.panel.retention import keep_within_limits
+from vmwatch.panel.retention import Retention
 from vmwatch.panel.settings import PanelSettings
 from vmwatch.panel.store import Store, database_url
 from vmwatch.panel.vigil import keep_watch
@@ -119,7 +119,7 @@ class _Server:
         self._panel.writer.on_defect = lambda: _wake(loop, self._fail)
         self._panel.live.start(loop)
         loop.add_reader(self._signals.wakeup_fd, self._on_signal)
-        tasks = [loop.create_task(keep_within_limits(self._panel)), loop.create_task(keep_watch(self._panel))]
+        tasks = [loop.create_task(Retention(self._panel).keep()), loop.create_task(keep_watch(self._panel))]
         try:
             log.info("serves %s://%s", "https" if self._settings.tls else "http", _address(self._settings.panel_listen))
             self._on_signal()  # one that came before there was a reader

@@ -6,12 +6,12 @@ costs several times what SQLite itself needs for a row.
 
 from typing import Any
 
-from sqlalchemy import Column, Table, bindparam, delete, update
+from sqlalchemy import Column, Table, bindparam, delete, func, update
 from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.sql.dml import UpdateBase
 
-from vmwatch.panel.schema import claims, epochs, eventlog, keys, nodes, problems, stats, subjects, vms
+from vmwatch.panel.schema import claims, epochs, eventlog, keys, nodes, problems, spans, stats, subjects, vms
 
 _NODE_STATE = (
     *("newest_epoch", "floor_epoch", "floor_seq", "agent", "interval", "status", "said", "seen"),
@@ -56,6 +56,16 @@ FORGET_CLAIM = _sql(delete(claims).where(*_equals(claims.c.node, claims.c.vm)))
 ADD_EVENT = _sql(_insert(eventlog))
 ADD_STATS = _sql(_insert(stats))
 SAVE_PROBLEM = _upsert(problems)
+_SPAN = _insert(spans)
+WIDEN_SPAN = _sql(
+    _SPAN.on_conflict_do_update(
+        index_elements=["span", "node"],
+        set_={
+            "first": func.min(spans.c.first, _SPAN.excluded.first),
+            "last": func.max(spans.c.last, _SPAN.excluded.last),
+        },
+    )
+)
 SAVE_HOST = _sql(
     update(nodes)
     .values(address=bindparam("address"), reach=bindparam("reach"), hidden=bindparam("hidden"))
@@ -64,3 +74,5 @@ SAVE_HOST = _sql(
 """Parameters: address, reach, hidden, id."""
 EXPIRE_EVENTS = _sql(delete(eventlog).where(eventlog.c.id <= bindparam("last")))
 EXPIRE_STATS = _sql(delete(stats).where(stats.c.id <= bindparam("last")))
+EXPIRE_SPANS = _sql(delete(spans).where(spans.c.span < bindparam("span")))
+REMOVE_STATS = _sql(delete(stats).where(stats.c.id == bindparam("key_id")))

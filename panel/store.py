@@ -105,6 +105,12 @@ class Store:
         with self.engine.connect().execution_options(writes=True) as connection, connection.begin():
             yield connection
 
+    def checkpoint(self) -> None:
+        """Copy what is committed from the WAL into the file, beside the writer: what is left for it is then short."""
+        with self.engine.connect() as connection:
+            driver: Any = connection.connection.driver_connection  # no transaction: inside one it is refused
+            driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
     def raw(self) -> Any:  # noqa: ANN401 - a DBAPI connection has no type
         """The driver's own connection, in autocommit; for the one writer, which keeps it."""
         return self.engine.raw_connection()

@@ -1,5 +1,7 @@
 """The panel as a process: its API over HTTP, on its real database."""
 
+import csv
+import io
 import json
 import signal
 import socket
@@ -415,6 +417,9 @@ def test_an_epoch_without_seq_is_refused(shared_panel: Panel) -> None:
         ("eventlog", {"until": "2026-13-01T00:00:00"}, "until"),
         ("eventlog", {"after": "-1"}, "after"),
         ("eventlog", {"export": "maybe"}, "export"),
+        ("eventlog", {"export": "on", "format": "xlsx"}, "format"),
+        ("eventlog", {"format": "csv"}, "format"),
+        ("eventlog", {"p_num": "101", "p_cnt": "1000"}, "p_num"),
         ("vmstat", {}, "elid"),
     ],
 )
@@ -470,6 +475,25 @@ def test_an_export_has_all_rows_however_many(panel: Panel, out: str) -> None:
     assert names == [f"vm & {seq}" for seq in range(1, 2501)]
 
 
+def test_an_export_as_a_file_gives_back_every_name_and_is_no_page(panel: Panel) -> None:
+    names = ['a,"b"', "two\r\nlines", "=cmd|' /C calc'!A0", "'quoted", "Имя ☃", "plain"]
+    settle(panel, entry(*(event(seq, name) for seq, name in enumerate(names, 1))))
+    params = {"func": "eventlog", "export": "on"}
+    answer = requests.get(panel.url, params=params | {"format": "csv"}, auth=ADMIN, timeout=TIMEOUT_S)
+    assert answer.headers["Content-Type"] == "text/csv; charset=utf-8; header=present"
+    assert answer.headers["Content-Disposition"] == 'attachment; filename="eventlog.csv"'
+    rows = list(csv.DictReader(io.StringIO(answer.content.decode(), newline="")))
+    assert [row["name"].removeprefix("'") for row in rows] == names
+    assert [row["name"][0] for row in rows[2:4]] == ["'", "'"]
+    answer = requests.get(panel.url, params=params | {"format": "jsonl"}, auth=ADMIN, timeout=TIMEOUT_S)
+    assert answer.headers["Content-Type"] == "application/x-ndjson"
+    lines = [json.loads(line) for line in answer.content.splitlines()]
+    assert [line["name"] for line in lines] == names
+    assert lines == panel.events()
+    answer = requests.get(panel.url, params=params | {"format": "csv"}, timeout=TIMEOUT_S, allow_redirects=False)
+    assert answer.status_code == 303  # to sign in
+
+
 def test_vms_are_filtered_sorted_and_paged(panel: Panel) -> None:
     settle(panel, entry(inventory(1, 0, **{"vm-10": "running", "vm-9": "running", "db": "shutoff"})))
     settle(panel, entry(inventory(1, 0, web="running"), node="kvm-02"))
@@ -497,6 +521,64 @@ def test_samples_are_found_by_uuid_and_by_number_and_what_was_not_given_is_empty
     rows = [plain(row) for row in panel.call("vmstat", elid=number, after=rows[0]["id"])["elem"]]
     assert [row["tx_packets"] for row in rows] == ["3"]
     assert error_of(panel.call("vmstat", elid="99")) == ("missed", "vm")
+
+
+def test_rates_are_told_between_samples_also_across_pages_and_not_where_a_counter_is_missing_or_went_back(
+    panel: Panel,
+) -> None:
+    counters: list[dict[str, int]] = [
+        {"cpu_ns": 1000, "tx_packets": 10},
+        {"cpu_ns": 3000, "tx_packets": 15, "write_requests": 7},
+        {"cpu_ns": 4000, "tx_packets": 5, "write_requests": 7},
+        {"cpu_ns": 500, "tx_packets": 9, "write_requests": 9},
+    ]
+    taken = [stats(seq, "web", 1000.0 + 10 * seq, **given) for seq, given in enumerate(counters, 1)]
+    other = stats(1, taken=1025.0, cpu_ns=7, tx_packets=1000)
+    for message in taken[:2]:
+        settle(panel, entry(message))
+    settle(panel, entry(other, node="kvm-02"))
+    settle(panel, entry(*taken[2:], inventory(9, 0, web="running")))
+
+    def rates(**parameters: str | int) -> list[tuple[str, str, str]]:
+        rows = [plain(row) for row in panel.call("vmstat", elid=uuid_of("web"), **parameters)["elem"]]
+        assert all("memory_kib_rate" not in row for row in rows)
+        return [(row["cpu_ns_rate"], row["tx_packets_rate"], row["write_requests_rate"]) for row in rows]
+
+    expected = [("", "", ""), ("200.000", "0.500", ""), ("", "", ""), ("100.000", "", "0.000"), ("", "", "")]
+    assert rates() == expected
+    assert rates(p_cnt=3) == expected[2:]
+    assert rates(after=1, p_cnt=1) == expected[1:2]
+    assert rates(since=1030, until=1030) == expected[3:4]
+
+
+# Retention
+
+
+def test_a_replay_of_an_event_that_retention_deleted_is_known_and_stays_deleted(tmp_path: Path) -> None:
+    with Panel(tmp_path) as panel:
+        now = time.time()
+        settle(panel, entry(*(event(seq, time=now - 3 * 86400) for seq in range(1, 51)), event(51, time=now)))
+        panel.terminate()
+        age_events(panel, "id < 51", 3)
+        panel.start()
+        wait_until(lambda: [row["seq"] for row in panel.events()] == ["51"], "retention to delete the old events")
+        assert len(panel.events()) == 51 - 50
+        for _ in range(2):
+            verdict = settle(panel, entry(*(event(seq, time=now - 3 * 86400) for seq in range(1, 51)), event(52)))[0]
+            assert verdict.known >= 50
+            assert [row["seq"] for row in panel.events()] == ["51", "52"]
+            panel.restart_after_kill()
+        assert settle(panel, entry(event(7), base=52))[0].known == 1
+
+
+def age_events(panel: Panel, condition: str, days: int) -> None:
+    """As if these had been registered so many days earlier, and older ones were not kept any more."""
+    database = sqlite3.connect(panel.prefix / "var" / "vmwatch-panel.db")
+    with database:
+        database.execute(f"UPDATE eventlog SET received = received - {days * 86400} WHERE {condition}")
+    database.close()
+    with (panel.prefix / "etc" / "vmmgr.conf").open("a") as file:
+        file.write("EventRetentionDays 2\n")
 
 
 # Nodes

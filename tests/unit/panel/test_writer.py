@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from msgspec import Raw
@@ -12,18 +12,11 @@ from sqlalchemy import event as sqlalchemy_event
 
 from tests.unit.panel.clock import FakeClock
 from tests.unit.panel.reports import NODE, entry, event, report, uuid_of
-from vmwatch.panel import retention
 from vmwatch.panel import writer as writer_module
 from vmwatch.panel.board import Board, Change
 from vmwatch.panel.events import Events, Filter
-from vmwatch.panel.functions import Panel
-from vmwatch.panel.identity import Identity
-from vmwatch.panel.live import Live
 from vmwatch.panel.recorder import Recorder
 from vmwatch.panel.registration import register
-from vmwatch.panel.schema import eventlog
-from vmwatch.panel.settings import PanelSettings
-from vmwatch.panel.statements import EXPIRE_EVENTS
 from vmwatch.panel.store import Store, Stored
 from vmwatch.panel.writer import SMALL_BYTES, Job, NotCommitted, Work, Writer, WriterBusy
 from vmwatch.shared.errors import VmwatchError
@@ -222,22 +215,6 @@ def test_a_defect_after_the_commit_ends_the_writer_and_says_so(bench: Bench) -> 
     asyncio.run(scenario())
     bench.writer.stop(10)
     assert told == [True]
-
-
-def test_retention_removes_old_events_step_by_step_between_the_reports(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(retention, "STEP", 2)
-    monkeypatch.setattr(retention, "REST_S", 0.0)
-    clock = FakeClock()
-    identity = cast(Identity, None)  # nobody calls
-    panel = Panel(PanelSettings(), bench.store, identity, bench.writer, bench.board, Live(bench.board), clock)
-    bench.run(*(reporting(name) for name in "abcde"))
-    assert asyncio.run(retention.expire(panel, eventlog, EXPIRE_EVENTS, days=1)) == 0
-    clock.now += 2 * retention.DAY_S
-    assert asyncio.run(retention.expire(panel, eventlog, EXPIRE_EVENTS, days=1)) == 2
-    assert bench.names() == ["e"]
-    assert bench.run(reporting("a"))[0][0].known == 1
 
 
 @pytest.mark.parametrize(
