@@ -105,3 +105,12 @@ class QemuDaemon(PrivateDaemon):
             with contextlib.suppress(OSError):
                 shutil.copytree(self.root / LOG_FOLDER, self.folder / "qemu", dirs_exist_ok=True)
         super().close()
+
+
+class NetworkedQemuDaemon(QemuDaemon):
+    """One whose VMs may have network cards: their taps are in a network namespace of its own and lead nowhere.
+
+    libvirt counts what goes through a tap; of other kinds of interfaces (user, udp) it tells nothing.
+    """
+
+    prefix: ClassVar[tuple[str, ...]] = ("unshare", "--net")
