@@ -167,6 +167,15 @@ accounts = Table(
 )
 """`password` is a memory-hard hash, never the password."""
 
+policies = Table(
+    "policies",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("value", String, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Those that somebody has set; the others have their default."""
+
 Migration = Callable[[Connection], None]
 """The step from one schema version to the next; it must keep all that is stored."""
 
@@ -179,7 +188,14 @@ def _tell_stated_from_mark(connection: Connection) -> None:
     connection.execute(text("UPDATE claims SET stated_epoch = mark_epoch, stated_seq = mark_seq"))
 
 
-MIGRATIONS: Sequence[Migration] = (_tell_stated_from_mark,)
+def _add_policies(connection: Connection) -> None:
+    """The table of policies."""
+    connection.execute(
+        text("CREATE TABLE policies (name VARCHAR NOT NULL, value VARCHAR NOT NULL, PRIMARY KEY (name)) WITHOUT ROWID")
+    )
+
+
+MIGRATIONS: Sequence[Migration] = (_tell_stated_from_mark, _add_policies)
 """The n-th one makes version n + 1 out of version n. Once released, a step never changes."""
 
 

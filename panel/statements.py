@@ -11,7 +11,7 @@ from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.sql.dml import UpdateBase
 
-from vmwatch.panel.schema import claims, epochs, eventlog, keys, nodes, stats, subjects, vms
+from vmwatch.panel.schema import claims, epochs, eventlog, keys, nodes, policies, stats, subjects, vms
 
 _NODE_STATE = ("newest_epoch", "floor_epoch", "floor_seq", "agent", "interval", "status", "said", "seen")
 
@@ -58,5 +58,6 @@ SAVE_HOST = _sql(
     .where(*_equals(nodes.c.id))
 )
 """Parameters: address, reach, hidden, id."""
+SAVE_POLICY = _upsert(policies)
 EXPIRE_EVENTS = _sql(delete(eventlog).where(eventlog.c.id <= bindparam("last")))
 EXPIRE_STATS = _sql(delete(stats).where(stats.c.id <= bindparam("last")))

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from vmwatch.panel.board import Board
+from vmwatch.panel.history import follow
 from vmwatch.panel.recorder import Recorder
 from vmwatch.panel.registration import Draft, EventRow, Known
 from vmwatch.panel.store import Host, Store, Stored
@@ -234,8 +235,10 @@ class Writer:
         return any(host is None or host.hidden for host in hosts)
 
     def _show(self, batch: _Batch) -> None:
+        now = self._clock.monotonic()
         uuids = [uuid for uuid, _ in batch.draft.claims]
-        self._board.update(self._stored, uuids, batch.draft.nodes, batch.events, self._clock.monotonic())
+        uuids += follow(self._stored, batch.draft, now)
+        self._board.update(self._stored, uuids, batch.draft.nodes, batch.events, now)
 
 
 def _answer(tickets: list[_Ticket[Any]]) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import ClassVar
 
@@ -50,6 +51,15 @@ def driver_module() -> Path:
             if module.exists():
                 return module
     raise RuntimeError("libvirt's QEMU driver is not installed")
+
+
+def needs_network() -> pytest.MarkDecorator:
+    """The mark of a test that uses `NetworkedQemuDaemon`."""
+    trial = ["unshare", "--net", "ip", "tuntap", "add", "dev", "vwtrial", "mode", "tap"]
+    reason = needed_programs("unshare", "ip")
+    if not reason and (os.geteuid() != 0 or subprocess.run(trial, capture_output=True).returncode != 0):
+        reason = "needs root, and to make taps in a network namespace of its own"
+    return pytest.mark.skipif(bool(reason), reason=reason)
 
 
 class QemuDaemon(PrivateDaemon):
