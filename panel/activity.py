@@ -18,6 +18,7 @@ WATCHED = ("tx_packets", "write_requests")
 GAP_INTERVALS = 3
 """Samples farther apart than so many intervals tell nothing of the time between; after as much time without a new one
 a warning goes away."""
+LOOK_EVERY_S = 1.0
 JITTER = 0.25
 """Of an interval: two samples of neighbouring turns may be closer together by so much and still count as a turn."""
 
@@ -124,6 +125,7 @@ class Activity:
         self._tracks: dict[str, dict[str, Track]] = {}
         """By UUID, then by node."""
         self._warned: set[str] = set()
+        self._next_look = 0.0
 
     def __len__(self) -> int:
         return sum(len(tracks) for tracks in self._tracks.values())
@@ -153,8 +155,11 @@ class Activity:
             self._tracks.pop(uuid, None)
 
     def expire(self, monotonic: float) -> set[str]:
-        """Forget what warns and had no sample for long; returns the UUIDs."""
-        expired = set()
+        """Forget what warns and had no sample for long; returns the UUIDs. It looks at all once a second at most."""
+        expired: set[str] = set()
+        if monotonic < self._next_look:
+            return expired
+        self._next_look = monotonic + LOOK_EVERY_S
         for uuid in self._warned:
             for node, track in list(self._tracks.get(uuid, {}).items()):
                 if monotonic - track.heard > GAP_INTERVALS * track.interval:

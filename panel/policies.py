@@ -35,11 +35,11 @@ def _exempt(params: Params, name: str) -> str:
     text = params.get(name)
     if len(text) > EXEMPT_LENGTH:
         raise bad_value(name, f"UUIDs and names of VMs, {EXEMPT_LENGTH} characters of them, are allowed", text)
-    return ", ".join(sorted(_split(text)))
+    return ", ".join(dict.fromkeys(_split(text)))
 
 
-def _split(text: str) -> frozenset[str]:
-    return frozenset(part for part in (word.strip() for word in text.split(",")) if part)
+def _split(text: str) -> list[str]:
+    return [part for part in (word.strip() for word in text.split(",")) if part]
 
 
 SETTINGS = (
@@ -75,5 +75,5 @@ def policy_of(stored: Mapping[str, str]) -> Policy:
         window_s=float(values["activity_window"]),
         min_running_s=float(values["activity_min_running"]),
         # a UUID is compared as libvirt writes it
-        exempt=_split(values["activity_exempt"]) | _split(values["activity_exempt"].lower()),
+        exempt=frozenset(_split(values["activity_exempt"]) + _split(values["activity_exempt"].lower())),
     )

@@ -38,10 +38,7 @@ class Guests:
         return vm
 
     def samples(self, vm: str) -> list[Row]:
-        try:
-            return self.stack.panel.rows("vmstat", elid=vm)
-        except KeyError:
-            return []
+        return self.stack.panel.rows("vmstat", elid=vm)
 
     def warnings(self) -> dict[str, list[str]]:
         """By VM's name: the counters that do not move."""

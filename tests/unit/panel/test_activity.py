@@ -212,7 +212,7 @@ def test_a_warning_goes_away_when_samples_stay_away() -> None:
     activity.observe([sample(1), sample(2)], lambda uuid, node: known[node], 50.0)
     assert activity.warnings(UUID, known, judge(known)) == BOTH
     assert activity.expire(50.0 + GAP_INTERVALS * INTERVAL_S) == set()
-    assert activity.expire(51.0 + GAP_INTERVALS * INTERVAL_S) == {UUID}
+    assert activity.expire(55.0 + GAP_INTERVALS * INTERVAL_S) == {UUID}
     assert activity.warnings(UUID, known, judge(known)) == ()
 
 
