@@ -69,9 +69,8 @@ def after_sample(track: Track | None, row: StatsRow, running_since: float, heard
     if track is not None and place <= track.place:
         return _after_late(track, place)
     before = track.levels if track is not None and _follows(track, row) else {}
-    runs = row.domain.state is State.RUNNING and row.taken >= running_since
     levels = {}
-    for name in WATCHED if runs else ():
+    for name in WATCHED if row.domain.state is State.RUNNING else ():
         value: int | None = getattr(row.domain, name)
         level = before.get(name)
         if value is None:
@@ -183,10 +182,9 @@ class Activity:
 
     def _is_excused(self, uuid: str, claims: Mapping[str, Claim], judgement: Judgement, installing: bool) -> bool:
         exempt = self.policy.exempt
-        runs = judgement.state is State.RUNNING and claims[judgement.node].state is State.RUNNING
         return (
             not self.policy.enabled
-            or not runs
+            or judgement.state is not State.RUNNING
             or installing
             or is_moving(claims)
             or uuid in exempt

@@ -102,6 +102,19 @@ def test_a_new_epoch_of_the_agent_and_another_node_do_not_disturb_a_warning(pane
     assert warnings(panel) == before
 
 
+def test_a_warning_goes_away_when_the_node_sends_no_more_statistics(panel: Panel) -> None:
+    panel.change("policy.edit", check_vm_activity="on")
+    settle(panel, entry(inventory(1, 0, web="running")))
+    settle(panel, entry(*(stats(seq, tx_packets=5, taken=1000.0 + seq) | {"interval": 1} for seq in (2, 3))))
+    assert warnings(panel)
+
+    def is_gone() -> bool:
+        settle(panel, entry())  # signs of life alone, as they come every few seconds
+        return warnings(panel) == ""
+
+    wait_until(is_gone, "the warning to go away")
+
+
 def test_a_node_that_is_deleted_takes_its_warnings_along(panel: Panel) -> None:
     panel.change("policy.edit", check_vm_activity="on")
     settle(panel, entry(inventory(1, 0, web="running"), *samples((5, 5), (5, 5))))

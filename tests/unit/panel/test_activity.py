@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from vmwatch.panel import activity as activity_module
 from vmwatch.panel.activity import (
     GAP_INTERVALS,
     JITTER,
@@ -20,7 +19,7 @@ from vmwatch.panel.activity import (
     idle_counters,
 )
 from vmwatch.panel.registration import StatsRow
-from vmwatch.panel.rules import Claim, judge
+from vmwatch.panel.rules import Claim, Judgement, judge
 from vmwatch.shared.messages import DomainStats
 from vmwatch.shared.states import State
 
@@ -172,10 +171,18 @@ def test_with_the_policy_off_nothing_is_warned_of() -> None:
     assert warned(sample(1), sample(2), policy=Policy()) == ()
 
 
-def test_a_vm_that_is_installing_or_migrating_is_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+class MovingClaim(Claim, frozen=True):
+    """Of a VM whose migration is under way."""
+
+    moving: bool = True
+
+
+def test_a_vm_that_is_installing_or_migrating_is_not_judged() -> None:
     assert warned(sample(1), sample(2), installing=True) == ()
-    monkeypatch.setattr(activity_module, "is_moving", lambda claims: True)
-    assert warned(sample(1), sample(2)) == ()
+    moving = MovingClaim(State.RUNNING, "web", (5, 1), 0.0, 2)
+    assert warned(sample(1), sample(2), claims={"a": moving}) == ()
+    coming = MovingClaim(State.PAUSED, "web", (5, 1), 0.0, 2)
+    assert warned(sample(1), sample(2), claims={"a": claim(), "b": coming}) == ()
 
 
 def test_a_gap_in_the_samples_begins_anew() -> None:
@@ -184,8 +191,43 @@ def test_a_gap_in_the_samples_begins_anew() -> None:
     assert warned(sample(1), sample(2, taken=last + 1)) == ()
 
 
-def test_a_clock_that_went_back_begins_anew() -> None:
-    assert warned(sample(1), sample(2), sample(3, taken=500.0)) == ()
+def test_a_clock_that_went_back_begins_anew_by_the_new_time() -> None:
+    rows = [sample(1), sample(2), sample(3, taken=500.0), sample(4, taken=500.0 + INTERVAL_S)]
+    assert warned(*rows[:3]) == ()
+    assert {idle.since for idle in warned(*rows)} == {500.0}
+
+
+def test_a_sample_that_comes_twice_changes_nothing() -> None:
+    assert warned(sample(1), sample(2), sample(2)) == warned(sample(1), sample(2), sample(1)) == BOTH
+
+
+def test_a_late_sample_from_within_the_idle_time_begins_it_anew() -> None:
+    """Its counter differed: the VM worked, or was started again, between two samples that look the same."""
+    found = warned(sample(1), sample(3), sample(2, 0, 0), sample(4))
+    assert {idle.since for idle in found} == {1000.0 + 2 * INTERVAL_S}
+
+
+def test_a_late_sample_from_before_the_idle_time_changes_nothing() -> None:
+    assert warned(sample(2, taken=1000.0), sample(3, taken=1000.0 + INTERVAL_S), sample(1, 0, 0, taken=500.0)) == BOTH
+
+
+def test_an_event_that_comes_after_the_samples_takes_the_warning_away() -> None:
+    """The VM was started again within the window, and the samples are there before it is known."""
+    activity, known = Activity(), {"a": claim()}
+    activity.policy = ON
+    activity.observe([sample(1), sample(2)], lambda uuid, node: known[node], 0.0)
+    assert activity.warnings(UUID, known, judge(known)) == BOTH
+    known["a"] = claim(since=1001.0)
+    assert activity.warnings(UUID, known, judge(known)) == ()
+
+
+def test_a_vm_whose_state_is_unknown_now_is_not_warned_of() -> None:
+    """Its node is silent: the claim still says running."""
+    activity, known = Activity(), {"a": claim()}
+    activity.policy = ON
+    activity.observe([sample(1), sample(2)], lambda uuid, node: known[node], 0.0)
+    assert activity.warnings(UUID, known, Judgement(State.UNKNOWN, "a", "web", 0.0)) == ()
+    assert activity.warnings(UUID, known, judge(known)) == BOTH
 
 
 def test_an_agent_that_started_again_goes_on_with_what_was_known() -> None:
@@ -218,14 +260,14 @@ def test_a_warning_goes_away_when_samples_stay_away() -> None:
 
 Drawn = list[tuple[float, int | None, int | None, State, int | None]]
 """Of each sample: seconds since the one before, both counters, state and CPU time."""
-counters = st.none() | st.integers(0, 3)
+counters = st.sampled_from([0, 0, 0, 1, None])
 ROWS = st.lists(
     st.tuples(
-        st.floats(1.0, 4 * INTERVAL_S),
+        st.sampled_from([1.0, 0.5, 1.2, 4.0]).map(lambda intervals: intervals * INTERVAL_S),
         counters,
         counters,
         st.sampled_from([State.RUNNING] * 6 + [State.PAUSED]),
-        st.none() | st.integers(0, 4),
+        st.sampled_from([None, None, 1, 1, 2]),
     ),
     max_size=12,
 )
