@@ -13,6 +13,7 @@ MOST_ROWS = 1000
 """The panel gives no more rows in one answer (design 03, *Lists*)."""
 
 Row = dict[str, str]
+Parameters = dict[str, str | int]
 
 
 class PanelError(VmwatchError):
@@ -38,9 +39,17 @@ class PanelClient:
 
     def call(self, func: str, **parameters: str | int) -> dict[str, Any]:
         """`doc` of the answer. Raises PanelError that says what was wrong; Unreachable where trying again may help."""
-        asked = {"func": func, "out": "json", **parameters}
+        return self._call("GET", {"func": func, "out": "json", **parameters}, {})
+
+    def change(self, func: str, **parameters: str | int) -> dict[str, Any]:
+        """The same for a function that changes something: the panel takes these by POST."""
+        return self._call("POST", {}, {"func": func, "out": "json", **parameters})
+
+    def _call(self, method: str, query: Parameters, form: Parameters) -> dict[str, Any]:
         try:
-            answer = self._session.get(self.url, params=asked, timeout=self._timeout_s, allow_redirects=False)
+            answer = self._session.request(
+                method, self.url, params=query, data=form, timeout=self._timeout_s, allow_redirects=False
+            )
         except (requests.ConnectionError, requests.Timeout) as error:
             raise Unreachable(f"{self.url} cannot be reached: {_reason(error)}") from None
         except (requests.RequestException, ValueError) as error:  # ValueError: an address that is none

@@ -25,7 +25,8 @@ TYPER_USAGE = 2
 
 WIDE = 110
 """Columns of a terminal that has room for UUIDs."""
-VM_COLUMNS = ("id", "name", "hostnode", "vmstatus", "since", "uuid")
+VM_COLUMNS = ("id", "name", "hostnode", "vmstatus", "since", "uuid", "warnings")
+POLICY_COLUMNS = ("name", "value", "meaning")
 EVENT_COLUMNS = ("id", "time", "received", "node", "name", "event", "detail", "state", "uuid")
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -100,12 +101,40 @@ def vms(
     state: Annotated[
         str, typer.Option("--state", metavar="STATE", help="Only those in this state, such as running.")
     ] = "",
+    warnings: Annotated[bool, typer.Option("--warnings", help="Only those that there are warnings of.")] = False,
 ) -> None:
     """List the VMs and their states."""
     client = connect(url, user, ca)
     out = console()
-    columns = VM_COLUMNS[:-1] if out.is_terminal and out.width < WIDE else VM_COLUMNS
-    show_table(out, client.all_rows("vm", **given(hostnode=node, vmstatus=state)), columns)
+    narrow = out.is_terminal and out.width < WIDE
+    columns = [name for name in VM_COLUMNS if not (narrow and name == "uuid")]
+    filters = given(hostnode=node, vmstatus=state, warnings="on" if warnings else "")
+    show_table(out, client.all_rows("vm", **filters), columns)
+
+
+@app.command()
+def policy(
+    changes: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME=VALUE", help="Set these policies, such as check_vm_activity=on.")
+    ] = None,
+    url: Url = DEFAULT_URL,
+    user: User = "admin",
+    ca: Authority = "",
+) -> None:
+    """Show the cluster's policies, or set some of them first."""
+    values = {}
+    for change in changes or []:
+        name, equals, value = change.partition("=")
+        if not equals or not name.strip():
+            raise PanelError(f"{change!r}: NAME=VALUE is allowed")
+        values[name.strip()] = value.strip()
+    client = connect(url, user, ca)
+    if values:
+        names = [row["name"] for row in client.rows("policy")]
+        if strange := sorted(values.keys() - set(names)):
+            raise PanelError(f"there is no policy {strange[0]}; {', '.join(names)} are allowed")
+        client.change("policy.edit", sok="ok", **values)
+    show_table(console(), client.rows("policy"), POLICY_COLUMNS)
 
 
 @app.command()

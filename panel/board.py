@@ -6,14 +6,15 @@ transaction, and never sees what is not committed.
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
 from msgspec import Struct
 
+from vmwatch.panel.activity import Idle
 from vmwatch.panel.problems import Problem
-from vmwatch.panel.registration import EventRow, Known, Node
+from vmwatch.panel.registration import EventRow, Node
 from vmwatch.panel.store import Host, Stored
 from vmwatch.shared.messages import Seconds
 from vmwatch.shared.states import State
@@ -24,7 +25,7 @@ TOMBSTONES = 2_000
 
 @dataclass(frozen=True, slots=True)
 class VmRow:
-    """A VM as the panel shows it. `stamp`: the last event's id when this row changed."""
+    """A VM as the panel shows it. `stamp`: the last event's id when this row changed. `warnings`: what stands still."""
 
     id: int
     uuid: str
@@ -33,6 +34,7 @@ class VmRow:
     state: State
     since: float
     stamp: int
+    warnings: tuple[Idle, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,9 @@ class Board:
         self._last_event = 0
         self._counts: Counter[str] = Counter()
         self._hosted: Counter[str] = Counter()
+        self._warned = 0
+        self.policies: Mapping[str, str] = {}
+        """Values by name, of those that somebody has set. Replaced as a whole, never changed."""
         self.run = ""
         """This run of the panel; a page that was drawn by another one may have missed something in between."""
         self.on_change: Callable[[Change], None] = lambda change: None
@@ -118,6 +123,11 @@ class Board:
         """VMs by state."""
         with self._lock:
             return {state: number for state, number in self._counts.items() if number}
+
+    @property
+    def warned(self) -> int:
+        """How many VMs there are warnings of."""
+        return self._warned
 
     def hosted(self, node: str) -> int:
         """How many VMs are on this node."""
@@ -178,6 +188,7 @@ class Board:
             self._last_event = stored.last_event
             if problems:
                 self._problems = list(stored.known.problems.values())
+            self.policies = dict(stored.policies)
             lags = {row.node: max(0.0, row.received - row.time) for _, row in events}
             touched = dict.fromkeys(uuids)
             for name in dict.fromkeys(nodes):
@@ -186,19 +197,22 @@ class Board:
                 if before is not None and before.doubted != node.doubted:
                     touched |= dict.fromkeys(stored.known.uuids.get(name, ()))
             for uuid in touched:
-                self._update_vm(change, stored.known, stored.vm_ids, uuid)
+                self._update_vm(change, stored, uuid)
         self.on_change(change)
 
-    def _update_vm(self, change: Change, known: Known, vm_ids: dict[str, int], uuid: str) -> None:
-        before, now = self._vms.get(uuid), known.judgement(uuid)
+    def _update_vm(self, change: Change, stored: Stored, uuid: str) -> None:
+        before, now = self._vms.get(uuid), stored.known.judgement(uuid)
+        warnings = stored.activity.warnings(uuid, stored.known.claims_of_vm(uuid), now)
         if now is not None:
-            if before is None or (before.state, before.node, before.name, before.since) != (
+            if before is None or (before.state, before.node, before.name, before.since, before.warnings) != (
                 now.state,
                 now.node,
                 now.name,
                 now.since,
+                warnings,
             ):
-                row = VmRow(vm_ids[uuid], uuid, now.name, now.node, now.state, now.since, self._last_event)
+                number = stored.vm_ids[uuid]
+                row = VmRow(number, uuid, now.name, now.node, now.state, now.since, self._last_event, warnings)
                 self._vms[uuid] = row
                 self._count(before, row)
                 self._gone.pop(uuid, None)
@@ -214,9 +228,11 @@ class Board:
     def _count(self, before: VmRow | None, after: VmRow | None) -> None:
         if before is not None:
             self._counts[before.state.value] -= 1
+            self._warned -= bool(before.warnings)
             self._hosted[before.node] -= 1
         if after is not None:
             self._counts[after.state.value] += 1
+            self._warned += bool(after.warnings)
             self._hosted[after.node] += 1
 
     def _update_node(self, change: Change, host: Host, node: Node, lag: float | None) -> None:

@@ -31,6 +31,9 @@ SEND_LIMIT_S = 10.0
 """A client that takes so long to read is dropped; it comes back by itself and says what it saw last."""
 RETRY_MS = 2000
 
+IDLE_TEXTS = {"tx_packets": "no packets sent", "write_requests": "no disk writes"}
+"""What a page says of a counter that does not move."""
+
 
 class Mailbox:
     """What one client has not been told yet. In the event loop's thread only."""
@@ -205,6 +208,7 @@ class Stream(Response):
             "nodes": [self._live.node_fields(row) for row in change.nodes],
             "events": [row_of(*event) for event in events],
             "counts": self._live.board.counts(),
+            "warned": self._live.board.warned,
         }
         return b"id: %d\ndata: %b\n\n" % (self._box.seen, msgspec.json.encode(body))
 
@@ -212,10 +216,12 @@ class Stream(Response):
 _RESET = b"event: reset\ndata: {}\n\n"
 
 
-def vm_fields(row: VmRow) -> dict[str, str]:
-    """A VM for a page's script."""
+def vm_fields(row: VmRow) -> dict[str, Any]:
+    """A VM for a page's script. `warnings`: what it has not done (`IDLE_TEXTS`), since when."""
+    warnings = [{"text": IDLE_TEXTS[idle.counter], "since": time_label(idle.since)} for idle in row.warnings]
     since = time_label(row.since)
-    return {"uuid": row.uuid, "name": row.name, "node": row.node, "state": row.state.value, "since": since}
+    fields = {"uuid": row.uuid, "name": row.name, "node": row.node, "state": row.state.value, "since": since}
+    return fields | {"warnings": warnings}
 
 
 def lag_label(row: NodeRow) -> str:

@@ -14,13 +14,14 @@ from vmwatch.panel.api.problems import row_of as problem_row_of
 from vmwatch.panel.api.problems import select as select_problems
 from vmwatch.panel.api.vm import select as select_vms
 from vmwatch.panel.api.vmhostnode import row_of as node_row_of
-from vmwatch.panel.convention import ApiError, Kind, Listing, Out, Params, SignedIn, TransportError
+from vmwatch.panel.convention import ApiError, Done, Kind, Listing, Out, Params, SignedIn, TransportError
 from vmwatch.panel.dispatch import Dispatcher, set_cookie
 from vmwatch.panel.events import Events, Filter, Numbered, row_of
-from vmwatch.panel.functions import VIEWERS, Panel
+from vmwatch.panel.functions import OPERATORS, VIEWERS, Panel
 from vmwatch.panel.identity import COOKIE, Caller
 from vmwatch.panel.live import MOST_EVENTS, Stream, vm_fields
 from vmwatch.panel.paging import MAX_PAGE
+from vmwatch.panel.policies import WEEK_S, values_of
 from vmwatch.panel.problems import Kind as ProblemKind
 from vmwatch.panel.problems import Phase
 from vmwatch.shared.states import State
@@ -34,7 +35,13 @@ PROBLEMS_ON_PAGE = 500
 EVENTS_ON_PAGE = 100
 EXPORTED = ("func", "node", "uuid", "name", "event", "since", "until")
 MAX_ID = 2**63 - 1
-_PAGES = {"vm": "VMs", "eventlog": "Events", "vmhostnode": "Nodes", "problems": "Problems"}
+_PAGES = {
+    "vm": "VMs",
+    "eventlog": "Events",
+    "vmhostnode": "Nodes",
+    "problems": "Problems",
+    "policy": "Policies",
+}
 _STATES = [state.value for state in State if state is not State.ABSENT]
 
 
@@ -107,12 +114,20 @@ class Pages:
         func = values["func"]
         caller = await self._viewer(request, values)
         params = Params(values)
-        drawn = {"vm": self._vms, "eventlog": self._events, "vmhostnode": self._nodes, "problems": self._problems}[func]
+        drawers = {
+            "vm": self._vms,
+            "eventlog": self._events,
+            "vmhostnode": self._nodes,
+            "problems": self._problems,
+            "policy": self._policies,
+        }
+        drawn = drawers[func]
         context = await drawn(params)
         board = self._panel.board
         # what the page's links repeat
         query = {name: value for name, value in values.items() if name not in ("authinfo", "auth")}
         context |= {"title": _PAGES[func], "func": func, "account": caller.account, "query": query}
+        context["may_operate"] = caller.account.role in OPERATORS
         return self._draw(request, f"{func}.html", {"after": board.last_event, "run": board.run} | context)
 
     async def _vms(self, params: Params) -> dict[str, object]:
@@ -128,6 +143,7 @@ class Pages:
             "page": number,
             "last_page": max(1, -(-len(rows) // VMS_ON_PAGE)),
             "counts": self._panel.board.counts(),
+            "warned": self._panel.board.warned,
             "nodes": [row.name for row in self._panel.board.nodes()],
         }
 
@@ -159,6 +175,9 @@ class Pages:
             "kinds": [kind.value for kind in ProblemKind],
         }
 
+    async def _policies(self, params: Params) -> dict[str, object]:
+        return {"values": values_of(self._panel.board.policies), "saved": params.switch("saved"), "most_s": WEEK_S}
+
     async def _sign_in(self, request: Request, values: Mapping[str, str]) -> Response:
         """A wrong password shows the form again, with what is wrong."""
         following = values.get("next", "")
@@ -180,6 +199,8 @@ class Pages:
         call, answer = await self._dispatcher.outcome(request, values, Out.PAGE)
         if isinstance(answer, Response):
             return answer
+        if call.func == "policy.edit" and isinstance(answer, Done):
+            return RedirectResponse(f"{API}?func=policy&saved=on", 303)
         if call.func == "logout":
             response = RedirectResponse(f"{API}?func=logon", 303)
             response.delete_cookie(COOKIE, httponly=True, samesite="lax", secure=self._panel.settings.tls)

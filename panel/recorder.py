@@ -1,6 +1,6 @@
 """Writes drafts into the database: the writer's transactions, and the numbers that rows get."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -91,6 +91,12 @@ class Recorder:
         """What a person says of a node; the node's row must exist."""
         self._note(self._stored.hosts, host.name, host)
         self._cursor.execute(statements.SAVE_HOST, (host.address, host.reach, host.hidden, host.id))
+
+    def save_policies(self, values: Mapping[str, str]) -> None:
+        """Values by name."""
+        for name, value in values.items():
+            self._note(self._stored.policies, name, value)
+        self._many(statements.SAVE_POLICY, list(values.items()))
 
     def execute(self, statement: str, parameters: Sequence[Any]) -> None:
         """One of `statements`, inside the savepoint."""

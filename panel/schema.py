@@ -211,6 +211,15 @@ problems = Table(
 )
 """One row for a type and an object, however often it comes."""
 
+policies = Table(
+    "policies",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("value", String, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Those that somebody has set; the others have their default."""
+
 Migration = Callable[[Connection], None]
 """The step from one schema version to the next; it must keep all that is stored."""
 
@@ -252,7 +261,12 @@ def _index_events_for_pages(connection: Connection) -> None:
         connection.execute(text(statement))
 
 
-MIGRATIONS: Sequence[Migration] = (_tell_stated_from_mark, _judge, _index_events_for_pages)
+def _add_policies(connection: Connection) -> None:
+    """The table of policies."""
+    policies.create(connection, checkfirst=True)
+
+
+MIGRATIONS: Sequence[Migration] = (_tell_stated_from_mark, _judge, _index_events_for_pages, _add_policies)
 """The n-th one makes version n + 1 out of version n. Once released, a step never changes."""
 
 

@@ -15,6 +15,7 @@ from vmwatch.panel.accounts import Accounts
 from vmwatch.panel.app import make_app
 from vmwatch.panel.board import Board
 from vmwatch.panel.functions import READERS, Panel
+from vmwatch.panel.history import recall
 from vmwatch.panel.identity import Identity
 from vmwatch.panel.live import Live
 from vmwatch.panel.reload import Reload
@@ -90,6 +91,7 @@ class _Server:
             store.open()
             stored = store.load()
             stored.known.want_all_inventories()
+            recall(store, stored, self._clock.monotonic())
             board = Board()
             board.fill(stored)
             writer = Writer(store, stored, board, self._clock)

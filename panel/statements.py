@@ -11,7 +11,19 @@ from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.sql.dml import UpdateBase
 
-from vmwatch.panel.schema import claims, epochs, eventlog, keys, nodes, problems, spans, stats, subjects, vms
+from vmwatch.panel.schema import (
+    claims,
+    epochs,
+    eventlog,
+    keys,
+    nodes,
+    policies,
+    problems,
+    spans,
+    stats,
+    subjects,
+    vms,
+)
 
 _NODE_STATE = (
     *("newest_epoch", "floor_epoch", "floor_seq", "agent", "interval", "status", "said", "seen"),
@@ -72,6 +84,7 @@ SAVE_HOST = _sql(
     .where(*_equals(nodes.c.id))
 )
 """Parameters: address, reach, hidden, id."""
+SAVE_POLICY = _upsert(policies)
 EXPIRE_EVENTS = _sql(delete(eventlog).where(eventlog.c.id <= bindparam("last")))
 EXPIRE_STATS = _sql(delete(stats).where(stats.c.id <= bindparam("last")))
 EXPIRE_SPANS = _sql(delete(spans).where(spans.c.span < bindparam("span")))

@@ -17,10 +17,23 @@ from sqlalchemy import Connection, Engine, create_engine, event, func, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from vmwatch.panel.activity import Activity
 from vmwatch.panel.problems import Problem
 from vmwatch.panel.registration import Epoch, Known, Node
 from vmwatch.panel.rules import Claim
-from vmwatch.panel.schema import claims, epochs, eventlog, keys, migrate, nodes, problems, stats, subjects, vms
+from vmwatch.panel.schema import (
+    claims,
+    epochs,
+    eventlog,
+    keys,
+    migrate,
+    nodes,
+    policies,
+    problems,
+    stats,
+    subjects,
+    vms,
+)
 from vmwatch.shared.errors import StoreError
 from vmwatch.shared.states import State
 
@@ -61,6 +74,9 @@ class Stored:
     vm_ids: dict[str, int] = field(default_factory=dict)
     subjects: dict[tuple[str, str], int] = field(default_factory=dict)
     """By (uuid, name)."""
+    policies: dict[str, str] = field(default_factory=dict)
+    """Values by name, of those that somebody has set."""
+    activity: Activity = field(default_factory=Activity)
     last_event: int = 0
     last_stats: int = 0
 
@@ -186,6 +202,7 @@ def _load(connection: Connection) -> Stored:
         problem = Problem(*found)
         known.problems[problem.key] = problem
         known.problem_ids = max(known.problem_ids, problem.id)
+    stored.policies.update((name, value) for name, value in connection.execute(select(policies)))
     stored.last_event = connection.execute(select(func.max(eventlog.c.id))).scalar() or 0
     stored.last_stats = connection.execute(select(func.max(stats.c.id))).scalar() or 0
     return stored

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from vmwatch.panel.board import Board
+from vmwatch.panel.history import follow
 from vmwatch.panel.recorder import Recorder
 from vmwatch.panel.registration import Draft, EventRow, Known
 from vmwatch.panel.store import Host, Store, Stored
@@ -244,7 +245,9 @@ class Writer:
         return any(host is None or host.hidden for host in hosts)
 
     def _show(self, batch: _Batch) -> None:
+        now = self._clock.monotonic()
         uuids = [uuid for uuid, _ in batch.draft.claims]
+        uuids += follow(self._stored, batch.draft, now)
         changed = bool(batch.draft.problems)
         self._board.update(self._stored, uuids, batch.draft.nodes, batch.events, problems=changed)
 

@@ -24,12 +24,12 @@ def select(rows: list[VmRow], params: Params) -> list[VmRow]:
     """The rows that fit the filters, sorted. Raises ApiError for a filter that there is not."""
     state = params.one_of("vmstatus", [state.value for state in State])
     node, part = params.get("hostnode"), params.get("q").strip().lower()
-    if params.switch("warnings"):
-        return []  # nothing in this version warns
+    warned = params.switch("warnings")
     chosen = [
         row
         for row in rows
         if (not state or row.state == state)
+        and (not warned or row.warnings)
         and (not node or row.node == node)
         and (not part or part in row.name.lower() or part in row.uuid)
     ]
@@ -74,8 +74,13 @@ def row_of(vm: VmRow) -> dict[str, str]:
         "vmstatus": vm.state.value,
         "since": time_label(vm.since),
         "installing": "off",
-        "warnings": "",
+        "warnings": warnings_text(vm),
     }
+
+
+def warnings_text(vm: VmRow) -> str:
+    """`tx_packets since TIME, write_requests since TIME`: what was zero, since when; empty if nothing is wrong."""
+    return ", ".join(f"{idle.counter} since {time_label(idle.since)}" for idle in vm.warnings)
 
 
 FUNCTIONS = (Function("vm", vms, VIEWERS),)

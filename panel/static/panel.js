@@ -61,6 +61,14 @@
     return td;
   }
 
+  function warning({ text, since }) {
+    const element = make("span", "warning", `${text} `);
+    const small = make("small", "", "since ");
+    small.append(moment(since));
+    element.append(small);
+    return element;
+  }
+
   function events(uuid, text) {
     const link = make("a", "", text);
     link.href = `/vmmgr?${new URLSearchParams({ func: "eventlog", uuid })}`;
@@ -77,13 +85,14 @@
     const part = (query.get("q") || "").trim().toLowerCase();
     const wanted = query.get("vmstatus");
     const node = query.get("hostnode");
-    return (!wanted || vm.state === wanted) && (!node || vm.node === node)
+    return (!wanted || vm.state === wanted) && (query.get("warnings") !== "on" || vm.warnings.length) && (!node || vm.node === node)
       && (!part || vm.name.toLowerCase().includes(part) || vm.uuid.includes(part));
   }
 
   // How many VMs fit, on all pages; null where the panel does not say it.
-  function total(counts) {
+  function total({ counts, warned }) {
     if ((query.get("q") || "").trim() || query.get("hostnode")) return null;
+    if (query.get("warnings") === "on") return query.get("vmstatus") ? null : warned;
     const wanted = query.get("vmstatus");
     return wanted ? counts[wanted] || 0 : Object.values(counts).reduce((sum, number) => sum + number, 0);
   }
@@ -93,6 +102,7 @@
     row.dataset.key = vm.uuid;
     cell(row, "name", events(vm.uuid, vm.name));
     cell(row, "status", state(vm.state));
+    cell(row, "warnings", ...vm.warnings.map(warning));
     cell(row, "node", vm.node).dataset.label = "Node";
     cell(row, "since", moment(vm.since)).dataset.label = "Since";
     cell(row, "uuid", make("code", "", vm.uuid)).dataset.label = "UUID";
@@ -183,13 +193,16 @@
       change.gone.forEach(remove);
       change.vms.forEach(applyVm);
       document.getElementById("empty").hidden = rows.size > 0;
-      const shown = whole ? rows.size : total(change.counts);
+      const shown = whole ? rows.size : total(change);
       if (shown !== null) document.getElementById("shown").textContent = shown;
       document.querySelectorAll("[data-count]").forEach((element) => {
         const number = change.counts[element.dataset.count] || 0;
         element.textContent = number;
         if (number) element.closest("li").hidden = false;
       });
+      const warned = document.getElementById("warned");
+      warned.textContent = change.warned;
+      if (change.warned) warned.closest("li").hidden = false;
     } else if (page === "eventlog") {
       change.events.forEach(applyEvent);
       document.getElementById("empty").hidden = rows.size > 0;

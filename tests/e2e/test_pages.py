@@ -1,6 +1,7 @@
 """The pages in a real browser: what a person sees, live, also with hostile names, and on a phone."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,9 +9,10 @@ import pytest
 import requests
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from tests.integration.test_panel_api import set_user
 from tests.testbed.heart import Heart
 from tests.testbed.stack import ADMIN, SERVICE, Panel
-from tests.unit.panel.reports import Message, entry, event, inventory, report, uuid_of
+from tests.unit.panel.reports import Message, entry, event, inventory, report, stats, uuid_of
 from vmwatch.panel.identity import COOKIE
 from vmwatch.panel.watch import NO_LIFE
 from vmwatch.shared.report import decode_answer
@@ -285,15 +287,20 @@ def test_a_page_comes_back_to_life_after_the_panel_was_killed(page: Page, panel:
     assert names(page) == ["web"]
 
 
-@pytest.mark.parametrize("func", ["vm", "eventlog", "vmhostnode", "logon"])
+@pytest.mark.parametrize("func", ["vm", "eventlog", "vmhostnode", "policy", "logon"])
 def test_no_page_is_wider_than_a_phone(page: Page, panel: Panel, func: str) -> None:
-    settle(panel, entry(event(1, "w" * 300), event(2, HOSTILE), node="n" * 64))
+    name = "w" * 300
+    panel.change("policy.edit", check_vm_activity="on", activity_exempt="e" * 300)
+    settle(panel, entry(event(1, name), event(2, HOSTILE), idle(3, 2000.0, name=name), node="n" * 64))
+    settle(panel, entry(idle(4, 2600.0, name=name), node="n" * 64))
     page.set_viewport_size({"width": PHONE, "height": 760})
     if func == "logon":
         page.goto(f"{panel.url}?func=logon")
     else:
         sign_in(page, panel, f"func={func}")
-        is_live(page)
+        expect(page.locator("main h1")).to_be_visible()
+        if func != "policy":  # nothing on it changes by itself
+            is_live(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE
 
 
@@ -304,3 +311,58 @@ def test_a_function_without_a_page_of_its_own_is_shown_as_a_table(page: Page, pa
     expect(page.get_by_text("Nothing here.")).to_be_visible()
     page.goto(f"{panel.url}?func=vmstat&elid=nothing")
     expect(page.get_by_role("alert")).to_contain_text("there is no vm 'nothing'")
+
+
+def idle(seq: int, taken: float, *, sent: int = 5, written: int = 5, name: str = "web") -> Message:
+    return stats(seq, name, taken=taken, tx_packets=sent, write_requests=written)
+
+
+def test_a_warning_appears_and_goes_away_on_an_open_page(page: Page, panel: Panel) -> None:
+    settle(panel, entry(inventory(1, 0, web="running", mail="running"), idle(2, 2000.0)))
+    sign_in(page, panel)
+    is_live(page)
+    expect(page.locator("#warned")).to_be_hidden()
+    panel.change("policy.edit", check_vm_activity="on")
+    settle(panel, entry(idle(3, 2600.0, written=6)))
+    row = page.locator(f'tr[data-key="{uuid_of("web")}"]')
+    expect(row.locator(".warning")).to_have_text(re.compile("no packets sent since 1970-01-01 "))
+    expect(page.locator("#warned")).to_have_text("1")
+    settle(panel, entry(idle(4, 3200.0, written=6)))
+    expect(row.locator(".warning")).to_have_count(2)
+    page.locator(".tile.warned").click()
+    is_live(page)
+    assert names(page) == ["web"]
+    settle(panel, entry(idle(5, 3800.0, sent=6, written=7)))
+    expect(page.locator("#rows tbody tr")).to_have_count(0)
+    expect(page.locator("#shown")).to_have_text("0")
+    settle(panel, entry(idle(6, 4400.0, sent=6, written=8)))
+    expect(page.locator("#rows tbody tr")).to_have_count(1)
+
+
+def test_the_switch_on_the_page_of_policies_changes_them_and_wrong_values_are_named(page: Page, panel: Panel) -> None:
+    sign_in(page, panel, "func=policy")
+    switch = page.get_by_role("switch", name="Check VM activity")
+    expect(switch).not_to_be_checked()
+    switch.check()
+    page.get_by_label("Never warn of").fill("backup, <b>")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("Saved.")).to_be_visible()
+    expect(switch).to_be_checked()
+    expect(page.get_by_label("Never warn of")).to_have_value("backup, <b>")
+    switch.uncheck()
+    page.get_by_role("button", name="Save").click()
+    expect(switch).not_to_be_checked()
+    page.locator("form.policies").evaluate("form => form.noValidate = true")
+    page.get_by_label("Window, seconds").fill("-1")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("alert")).to_contain_text("activity_window: a whole number from 0 to 604800 is allowed")
+
+
+def test_a_viewer_sees_the_policies_without_a_way_to_change_them(page: Page, panel: Panel) -> None:
+    set_user(panel, "viewer", "a viewer's password", "viewer")
+    page.goto(f"{panel.url}?func=policy")
+    page.get_by_label("Name").fill("viewer")
+    page.get_by_label("Password").fill("a viewer's password")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("switch", name="Check VM activity")).to_be_disabled()
+    expect(page.get_by_role("button", name="Save")).to_have_count(0)

@@ -90,6 +90,8 @@ class PrivateDaemon:
     path: ClassVar[str]
     masked: ClassVar[tuple[str, ...]] = ()
     """Folders that the daemon must see empty."""
+    prefix: ClassVar[tuple[str, ...]] = ()
+    """A command that sets something up and then becomes the daemon."""
 
     def __init__(self, folder: Path, *, host_uuid: str | None = None) -> None:
         self.folder = folder
@@ -245,7 +247,7 @@ class PrivateDaemon:
         configuration = self.folder / "libvirtd.conf"
         configuration.write_text(LIBVIRTD_CONF.format(sockets=self._listening, host_uuid=self.host_uuid))
         return Kept(
-            [program, "--config", str(configuration), "--pid-file", str(self._private / "libvirtd.pid")],
+            [*self.prefix, program, "--config", str(configuration), "--pid-file", str(self._private / "libvirtd.pid")],
             log=self.log,
             masked=self.masked if can_mask() else (),
             removed=self.sockets,

@@ -33,6 +33,48 @@ POWER_OFF = bytes.fromhex(
 )
 
 
+CARD_SLOT = 5
+"""Of the PCI bus, where `CARD` puts the network card and `SEND_PACKET` finds it."""
+CARD = f"""\
+<interface type='ethernet'>
+      <model type='ne2k_pci'/>
+      <rom enabled='no'/>
+      <address type='pci' domain='0x0000' bus='0x00' slot='0x{CARD_SLOT:02x}' function='0x0'/>
+    </interface>"""
+"""A network card of the plainest kind, without a boot ROM that would send by itself; for `NetworkedQemuDaemon`."""
+
+SEND_PACKET = bytes.fromhex(
+    f"66b8 {(0x80000010 | CARD_SLOT << 11).to_bytes(4, 'little').hex()}"  # mov eax, ...   base address 0 of the card
+    "baf80c"  #   mov dx, 0xcf8
+    "66ef"  #     out dx, eax
+    "bafc0c"  #   mov dx, 0xcfc
+    "66ed"  #     in eax, dx
+    "24fe"  #     and al, 0xfe   the lowest bit only says "a port"
+    "89c6"  #     mov si, ax     the card's first port
+    "8d5404"  #   lea dx, [si + 4]
+    "b040"  #     mov al, 0x40   the packet begins at page 0x40 of the card's memory,
+    "ee"  #       out dx, al
+    "42"  #       inc dx
+    "b03c"  #     mov al, 60     has so many bytes, whatever they are,
+    "ee"  #       out dx, al
+    "42"  #       inc dx
+    "30c0"  #     xor al, al
+    "ee"  #       out dx, al
+    "89f2"  #     mov dx, si
+    "b026"  #     mov al, 0x26   "start, transmit"
+    "ee"  #       out dx, al
+)
+WRITE_SECTOR = bytes.fromhex(
+    "31c0"  #     xor ax, ax
+    "8ec0"  #     mov es, ax
+    "bb007c"  #   mov bx, 0x7c00   this sector itself
+    "b80103"  #   mov ax, 0x0301   write one sector
+    "b90300"  #   mov cx, 3        to cylinder 0, sector 3,
+    "ba8000"  #   mov dx, 0x0080   head 0 of the first disk
+    "cd13"  #     int 0x13
+)
+
+
 def wait(ticks: int) -> bytes:
     """The instructions that wait for so many timer ticks, up to 65535 (an hour).
 
@@ -94,6 +136,17 @@ def dirties_memory(passes: int = 0) -> bytes:
     return boot_sector(count, loop, bytes.fromhex(again), POWER_OFF)
 
 
+def forever(*instructions: bytes) -> bytes:
+    """These again and again."""
+    code = b"".join(instructions)
+    return code + b"\xe9" + (-len(code) - 3).to_bytes(2, "little", signed=True)  # jmp
+
+
+def busy(ticks: int = 4) -> bytes:
+    """A guest that writes a sector of its disk and sends a packet through its `CARD`, each time after so many ticks."""
+    return boot_sector(forever(WRITE_SECTOR, SEND_PACKET, wait(ticks)))
+
+
 def write_disk(path: Path, sector: bytes) -> Path:
     """A raw disk image that boots `sector`; sparse, so it takes one block."""
     with path.open("wb") as image:
@@ -102,10 +155,18 @@ def write_disk(path: Path, sector: bytes) -> Path:
     return path
 
 
+DISK = """\
+<disk type='file' device='disk'>
+      <driver name='qemu' type='raw'/>
+      <source file='{image}'/>
+      <target dev='hda' bus='ide'/>
+    </disk>"""
+
+
 def domain_xml(
     name: str,
     uuid: str,
-    image: Path,
+    image: Path | None,
     *,
     on_reboot: str = "restart",
     on_poweroff: str = "destroy",
@@ -114,8 +175,10 @@ def domain_xml(
 ) -> str:
     """A domain that boots `image` under plain emulation: /dev/kvm is seldom there, and such a guest needs no speed.
 
+    Without an image it has no disk, and only its BIOS runs.
     Without the devices that libvirt adds by itself (USB, balloon) QEMU starts faster.
     """
+    disk = "" if image is None else DISK.format(image=image)
     return f"""\
 <domain type='qemu'>
   <name>{name}</name>
@@ -128,11 +191,7 @@ def domain_xml(
   <on_reboot>{on_reboot}</on_reboot>
   <on_crash>destroy</on_crash>
   <devices>
-    <disk type='file' device='disk'>
-      <driver name='qemu' type='raw'/>
-      <source file='{image}'/>
-      <target dev='hda' bus='ide'/>
-    </disk>
+    {disk}
     <controller type='usb' model='none'/>
     <memballoon model='none'/>
     {extra_devices}

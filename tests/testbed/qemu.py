@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import ClassVar
 
@@ -50,6 +51,15 @@ def driver_module() -> Path:
             if module.exists():
                 return module
     raise RuntimeError("libvirt's QEMU driver is not installed")
+
+
+def needs_network() -> pytest.MarkDecorator:
+    """The mark of a test that uses `NetworkedQemuDaemon`."""
+    trial = ["unshare", "--net", "ip", "tuntap", "add", "dev", "vwtrial", "mode", "tap"]
+    reason = needed_programs("unshare", "ip")
+    if not reason and (os.geteuid() != 0 or subprocess.run(trial, capture_output=True).returncode != 0):
+        reason = "needs root, and to make taps in a network namespace of its own"
+    return pytest.mark.skipif(bool(reason), reason=reason)
 
 
 class QemuDaemon(PrivateDaemon):
@@ -105,3 +115,12 @@ class QemuDaemon(PrivateDaemon):
             with contextlib.suppress(OSError):
                 shutil.copytree(self.root / LOG_FOLDER, self.folder / "qemu", dirs_exist_ok=True)
         super().close()
+
+
+class NetworkedQemuDaemon(QemuDaemon):
+    """One whose VMs may have network cards: their taps are in a network namespace of its own and lead nowhere.
+
+    libvirt counts what goes through a tap; of other kinds of interfaces (user, udp) it tells nothing.
+    """
+
+    prefix: ClassVar[tuple[str, ...]] = ("unshare", "--net")

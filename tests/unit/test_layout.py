@@ -15,6 +15,7 @@ CORES = (
     "workers/verdicts.py",
     "panel/rules.py",
     "panel/registration.py",
+    "panel/activity.py",
 )
 PURE = {
     "__future__",

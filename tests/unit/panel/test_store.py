@@ -105,6 +105,7 @@ def test_claims_of_schema_1_are_taken_to_have_been_told_at_their_mark(store: Sto
     with store.writing() as connection:
         for name in ("stated_epoch", "stated_seq"):
             connection.execute(text(f"ALTER TABLE claims DROP COLUMN {name}"))
+        connection.execute(text("DROP TABLE policies"))
         connection.execute(text("UPDATE meta SET value = '1' WHERE name = 'schema'"))
     store.open()
     claim = store.load().known.claim(uuid_of("web"), NODE)
