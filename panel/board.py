@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import msgspec
 from msgspec import Struct
 
+from vmwatch.panel.installation import label
 from vmwatch.panel.problems import Problem
 from vmwatch.panel.registration import EventRow, Known, Node
 from vmwatch.panel.store import Host, Stored
@@ -33,6 +34,9 @@ class VmRow:
     state: State
     since: float
     stamp: int
+    installing: bool = False
+    install: str = ""
+    """Where its installation is, or how the last one came out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,8 @@ class NodeRow:
     address: str
     reach: str
     hidden: bool
+    allow_install: bool
+    libvirt_uri: str
     agent: str
     status: bytes
     interval: float
@@ -192,13 +198,18 @@ class Board:
     def _update_vm(self, change: Change, known: Known, vm_ids: dict[str, int], uuid: str) -> None:
         before, now = self._vms.get(uuid), known.judgement(uuid)
         if now is not None:
-            if before is None or (before.state, before.node, before.name, before.since) != (
+            installation = known.installation(uuid)
+            install = "" if installation is None else label(installation)
+            installing = installation is not None and installation.undecided
+            if before is None or (before.state, before.node, before.name, before.since, before.install) != (
                 now.state,
                 now.node,
                 now.name,
                 now.since,
+                install,
             ):
-                row = VmRow(vm_ids[uuid], uuid, now.name, now.node, now.state, now.since, self._last_event)
+                told = now.name, now.node, now.state, now.since, self._last_event
+                row = VmRow(vm_ids[uuid], uuid, *told, installing, install)
                 self._vms[uuid] = row
                 self._count(before, row)
                 self._gone.pop(uuid, None)
@@ -232,6 +243,8 @@ class Board:
             address=host.address,
             reach=host.reach,
             hidden=host.hidden,
+            allow_install=host.allow_install,
+            libvirt_uri=host.libvirt_uri,
             agent=node.agent,
             status=node.status,
             interval=node.interval,

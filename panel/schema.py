@@ -41,6 +41,8 @@ nodes = Table(
     Column("address", String, nullable=False, server_default=""),
     Column("reach", String, nullable=False, server_default=""),
     Column("hidden", Boolean, nullable=False, server_default="0"),
+    Column("allow_install", Boolean, nullable=False, server_default="0"),
+    Column("libvirt_uri", String, nullable=False, server_default=""),
     Column("newest_epoch", BigInteger, nullable=False, server_default="0"),
     Column("floor_epoch", BigInteger, nullable=False, server_default="0"),
     Column("floor_seq", BigInteger, nullable=False, server_default="0"),
@@ -195,6 +197,18 @@ problems = Table(
 )
 """One row for a type and an object, however often it comes."""
 
+installations = Table(
+    "installations",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("uuid", String, nullable=False),
+    Column("began", Float, nullable=False),
+    Column("unfinished", Boolean, nullable=False),
+    Column("content", String, nullable=False),
+)
+"""`content`: the `Installation` as JSON. `unfinished`: something is still to be done for it."""
+Index("installations_uuid", installations.c.uuid)
+
 Migration = Callable[[Connection], None]
 """The step from one schema version to the next; it must keep all that is stored."""
 
@@ -222,7 +236,13 @@ def _judge(connection: Connection) -> None:
     _add_columns(connection, claims, "persistent", "persisted_epoch", "persisted_seq", "moving", "departed")
 
 
-MIGRATIONS: Sequence[Migration] = (_tell_stated_from_mark, _judge)
+def _install(connection: Connection) -> None:
+    """Version 4: installations, and where and whether the panel may make them."""
+    _add_columns(connection, nodes, "allow_install", "libvirt_uri")
+    installations.create(connection, checkfirst=True)
+
+
+MIGRATIONS: Sequence[Migration] = (_tell_stated_from_mark, _judge, _install)
 """The n-th one makes version n + 1 out of version n. Once released, a step never changes."""
 
 

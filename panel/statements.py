@@ -11,8 +11,9 @@ from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.sql.dml import UpdateBase
 
-from vmwatch.panel.schema import claims, epochs, eventlog, keys, nodes, problems, stats, subjects, vms
+from vmwatch.panel.schema import claims, epochs, eventlog, installations, keys, nodes, problems, stats, subjects, vms
 
+_HOST = ("address", "reach", "hidden", "allow_install", "libvirt_uri")
 _NODE_STATE = (
     *("newest_epoch", "floor_epoch", "floor_seq", "agent", "interval", "status", "said", "seen"),
     *("doubted", "doubt", "emptied_epoch", "emptied_at"),
@@ -56,11 +57,12 @@ FORGET_CLAIM = _sql(delete(claims).where(*_equals(claims.c.node, claims.c.vm)))
 ADD_EVENT = _sql(_insert(eventlog))
 ADD_STATS = _sql(_insert(stats))
 SAVE_PROBLEM = _upsert(problems)
+SAVE_INSTALLATION = _upsert(installations)
 SAVE_HOST = _sql(
     update(nodes)
-    .values(address=bindparam("address"), reach=bindparam("reach"), hidden=bindparam("hidden"))
+    .values({name: bindparam(name) for name in _HOST})
     .where(*_equals(nodes.c.id))
 )
-"""Parameters: address, reach, hidden, id."""
+"""Parameters: address, reach, hidden, allow_install, libvirt_uri, id."""
 EXPIRE_EVENTS = _sql(delete(eventlog).where(eventlog.c.id <= bindparam("last")))
 EXPIRE_STATS = _sql(delete(stats).where(stats.c.id <= bindparam("last")))

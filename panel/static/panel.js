@@ -92,7 +92,8 @@
     const row = make("tr");
     row.dataset.key = vm.uuid;
     cell(row, "name", events(vm.uuid, vm.name));
-    cell(row, "status", state(vm.state));
+    const status = cell(row, "status", state(vm.state));
+    if (vm.install) status.append(" ", make("span", "detail install", vm.install));
     cell(row, "node", vm.node).dataset.label = "Node";
     cell(row, "since", moment(vm.since)).dataset.label = "Since";
     cell(row, "uuid", make("code", "", vm.uuid)).dataset.label = "UUID";

@@ -15,6 +15,8 @@ CORES = (
     "workers/verdicts.py",
     "panel/rules.py",
     "panel/registration.py",
+    "panel/installation.py",
+    "panel/installations.py",
 )
 PURE = {
     "__future__",
