@@ -20,6 +20,7 @@ from vmwatch.shared.errors import VmwatchError
 
 NAMESPACE = "urn:vmwatch:installation:1"
 PREFIX = "vmwatch"
+_UNORDERED = 2**32
 _TAG = f"{{{NAMESPACE}}}installation"
 _ACTIONS = ("on_poweroff", "on_reboot")
 _BUSES = {"ide", "sata", "scsi", "fdc"}
@@ -183,7 +184,7 @@ def _main_disk(devices: list[Element]) -> Element:
     def order(disk: Element) -> int:
         found = disk.find("boot")
         text = "" if found is None else found.get("order", "")
-        return int(text) if text.isdigit() else len(devices) + 1
+        return int(text) if text.isdigit() else _UNORDERED
 
     return min(disks, key=order)
 

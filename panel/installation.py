@@ -138,6 +138,8 @@ class Installation(Struct, frozen=True, omit_defaults=True):
     ended: float = 0.0
     spent_s: float = 0.0
     ask: bool = False
+    asked: int = 0
+    """With which of this run's tokens it was asked for; 0: with those that every run of the panel begins with."""
     spoiled: bool = False
     """The former definition could not be put back; `note` says why."""
 

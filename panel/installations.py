@@ -14,8 +14,8 @@ class Installations(Problems, Protocol):
     installations: dict[str, Installation]
     durable: bool
 
-    def want_listing(self, node: str) -> None:
-        """Ask the node for a fresh listing."""
+    def want_inventory(self, name: str) -> int:
+        """Ask a node for a fresh listing, and say with which token's number."""
         ...
 
 
@@ -24,8 +24,7 @@ def keep_installation(draft: Installations, before: Installation | None, after: 
     if after is before:
         return
     if after.ask:
-        draft.want_listing(after.node)
-        after = replace(after, ask=False)
+        after = replace(after, ask=False, asked=draft.want_inventory(after.node))
     draft.installations[after.uuid] = after
     draft.durable = True
     decided = before is None or before.outcome is not after.outcome

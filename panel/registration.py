@@ -354,10 +354,6 @@ class Draft:
     def next_installation(self) -> int:
         return self._under.next_installation()
 
-    def want_listing(self, node: str) -> None:
-        """Ask the node for a listing that begins from now on."""
-        self.nodes[node] = replace(self.node(node) or Node(), wanted=self.next_token())
-
     def next_turn(self) -> int:
         self.turn += 1
         return self.turn
@@ -514,8 +510,7 @@ def _apply_event(draft: Draft, entry: ReportEntry, event: Event, now: float) -> 
 def _apply_inventory(draft: Draft, entry: ReportEntry, inventory: Inventory, now: float) -> None:
     node, claims = draft.nodes[entry.node], draft.claims_of_node(entry.node)
     number = draft.token_number(inventory.token)
-    fresh = bool(inventory.token) and inventory.token == node.wanted
-    if fresh:
+    if inventory.token and inventory.token == node.wanted:
         node = replace(node, wanted="")
     if is_suddenly_empty(claims, inventory) and not _is_second(node, entry.epoch, now):
         if node.emptied[0] != entry.epoch or now < node.emptied[1]:
@@ -534,16 +529,18 @@ def _apply_inventory(draft: Draft, entry: ReportEntry, inventory: Inventory, now
             _note_devices(draft, entry.node, domain)
     draft.nodes[entry.node] = node
     if effect is not None:
-        _tell_installations(draft, entry, inventory, now, fresh=fresh)
+        _tell_installations(draft, entry, inventory, number, now)
 
 
-def _tell_installations(draft: Draft, entry: ReportEntry, inventory: Inventory, now: float, *, fresh: bool) -> None:
+def _tell_installations(draft: Draft, entry: ReportEntry, inventory: Inventory, number: int, now: float) -> None:
+    """`number`: of the token that the inventory came with."""
     installations = draft.installations_on(entry.node)
     domains = {domain.uuid: domain for domain in inventory.domains} if installations else {}
     for before in installations:
         found = domains.get(before.uuid)
         state, reason = (found.state, found.reason) if found else (State.ABSENT, 0)
         place = (entry.epoch, inventory.as_of, inventory.seq)
+        fresh = number > 0 and number >= before.asked
         keep_installation(draft, before, listed(before, *place, state, reason, now, fresh=fresh), now)
 
 

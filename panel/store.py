@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 from sqlalchemy import Connection, Engine, create_engine, event, func, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
@@ -205,7 +206,7 @@ def _load(connection: Connection) -> Stored:
         known.problem_ids = max(known.problem_ids, problem.id)
     for content in connection.execute(select(installations.c.content).order_by(installations.c.id)).scalars():
         installation = msgspec.json.decode(content, type=Installation)
-        known.installations[installation.uuid] = installation
+        known.installations[installation.uuid] = replace(installation, asked=0)
         known.installation_ids = installation.id
     stored.last_event = connection.execute(select(func.max(eventlog.c.id))).scalar() or 0
     stored.last_stats = connection.execute(select(func.max(stats.c.id))).scalar() or 0

@@ -166,8 +166,10 @@ def _refuse_node(call: Call, host: Host) -> None:
         )
         raise ApiError(Kind.VALUE, "libvirt_uri", text, host.name)
     row = call.panel.board.node(host.name)
-    if row is None or not row.seen or row.is_silent(call.panel.clock.monotonic()):
-        raise ApiError(Kind.VALUE, "hostnode", f"the node {host.name} is silent; its events are needed", host.name)
+    if row is None or row.state != "active":
+        why = f" ({row.doubt})" if row is not None and row.doubt else ""
+        text = f"the node {host.name} does not report{why}, and an installation is counted by its events"
+        raise ApiError(Kind.VALUE, "hostnode", text, host.name)
 
 
 FUNCTIONS = (

@@ -1,4 +1,4 @@
-"""A guest installs itself on real QEMU, through the public commands: design 03, rule 7, and whatever may come between."""
+"""A guest installs itself on real QEMU, through the public commands (design 03, rule 7), whatever comes between."""
 
 import subprocess
 import uuid
@@ -43,9 +43,8 @@ class Site:
         self.allow("yes")
 
     def allow(self, word: str, uri: str | None = None) -> None:
-        post(
-            self.stack, "vmhostnode.edit", elid=NODE, allow_install=word, libvirt_uri=uri or self.daemon.uri, sok="ok"
-        )
+        fields = {"allow_install": word, "libvirt_uri": uri or self.daemon.uri}
+        post(self.stack, "vmhostnode.edit", elid=NODE, sok="ok", **fields)
 
     def vm(self, then: bytes, ticks: int = TICKS, *, drive: str = CD_DRIVE, on_reboot: str = "restart") -> "Machine":
         return Machine(self, then, ticks, drive, on_reboot)
@@ -56,8 +55,8 @@ class Site:
         self.stack.wait_listening(self.node)
 
 
-def post(stack: Stack, func: str, auth: tuple[str, str] = ADMIN, **fields: str) -> dict[str, Any]:
-    answer = requests.post(stack.panel.url, data={"func": func, "out": "json", **fields}, auth=auth, timeout=60)
+def post(stack: Stack, func: str, **fields: str) -> dict[str, Any]:
+    answer = requests.post(stack.panel.url, data={"func": func, "out": "json", **fields}, auth=ADMIN, timeout=60)
     answer.raise_for_status()
     doc: dict[str, Any] = answer.json()["doc"]
     return doc
@@ -78,7 +77,7 @@ class Machine:
             self.before = self.definition(connection)
         wait_until(lambda: self.uuid in site.stack.panel.vms(), f"{self.name} to be known")
 
-    def definition(self, connection: Any) -> str:
+    def definition(self, connection: libvirt.virConnect) -> str:
         flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
         xml: str = connection.lookupByUUIDString(self.uuid).XMLDesc(flags)
         return xml
@@ -94,7 +93,7 @@ class Machine:
 
     def install(self, **fields: str) -> dict[str, Any]:
         given = {"image": str(self.cd), "time_limit": "600", **fields}
-        return post(self.site.stack, "vm.install", elid=self.uuid, sok="ok", **given)
+        return post(self.site.stack, "vm.install", elid=self.uuid, **(given | {"sok": "ok"}))
 
     def in_phase(self, *phases: str) -> None:
         wait_until(lambda: self.installation.get("phase") in phases, f"{self.name} to be {phases}", LIMIT_S)
@@ -338,4 +337,3 @@ def test_libvirtd_that_restarts_while_the_guest_runs_on_changes_nothing(site: Si
     site.restart_agent()
     vm.installed()
     assert vm.starts() == 2
-

@@ -75,7 +75,7 @@ def powers_off_after(ticks: int) -> bytes:
 
 
 def write_sectors(address: int, first: int, count: int = 1) -> bytes:
-    """The instructions that write memory at `address` to the first hard disk (BIOS: 0x80), from sector `first`, from 1."""
+    """The instructions that write memory at `address` to the first hard disk (BIOS: 0x80), at its n-th sector."""
     return bytes.fromhex(
         "31c0"  #              xor ax, ax
         "8ec0"  #              mov es, ax
@@ -92,7 +92,7 @@ LOADED_AT = 0x7C00
 
 
 def installed() -> bytes:
-    """What an installation leaves on the disk: it copies itself to the second sector, which proves that it was booted."""
+    """What an installation leaves on the disk: it copies itself to the second sector, and so tells that it booted."""
     return boot_sector(write_sectors(LOADED_AT, 2))
 
 

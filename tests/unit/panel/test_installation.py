@@ -100,7 +100,8 @@ def test_an_event_that_comes_twice_counts_once() -> None:
 @pytest.mark.parametrize("place", [(EPOCH, 11), (EPOCH, 4), (EPOCH - 1, 10**6)])
 def test_an_event_of_an_older_start_counts_nothing(place: Mark) -> None:
     now = running(3)
-    for event, detail in (("stopped", "shutdown"), ("stopped", "destroyed"), ("crashed", "panicked"), ("undefined", "")):
+    ends = ("stopped", "shutdown"), ("stopped", "destroyed"), ("crashed", "panicked"), ("undefined", "removed")
+    for event, detail in ends:
         assert happened(now, place, event, detail, WALL) == now
 
 
