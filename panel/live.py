@@ -215,9 +215,9 @@ _RESET = b"event: reset\ndata: {}\n\n"
 def vm_fields(row: VmRow) -> dict[str, str]:
     """A VM for a page's script."""
     since = time_label(row.since)
-    return {"uuid": row.uuid, "name": row.name, "node": row.node, "state": row.state.value, "since": since} | {
-        "install": row.install
-    }
+    install = row.install.partition(":")[0]  # why it failed is on the page behind it
+    told = {"uuid": row.uuid, "name": row.name, "node": row.node, "state": row.state.value, "since": since}
+    return told | {"install": install}
 
 
 def lag_label(row: NodeRow) -> str:

@@ -67,6 +67,12 @@
     return link;
   }
 
+  function installations(elid, text) {
+    const link = make("a", "detail install", text);
+    link.href = `/vmmgr?${new URLSearchParams({ func: "vm.install.list", elid })}`;
+    return link;
+  }
+
   function fresh(row) {
     row.classList.remove("fresh");
     void row.offsetWidth; // restarts the animation
@@ -93,7 +99,7 @@
     row.dataset.key = vm.uuid;
     cell(row, "name", events(vm.uuid, vm.name));
     const status = cell(row, "status", state(vm.state));
-    if (vm.install) status.append(" ", make("span", "detail install", vm.install));
+    if (vm.install) status.append(" ", installations(vm.uuid, vm.install));
     cell(row, "node", vm.node).dataset.label = "Node";
     cell(row, "since", moment(vm.since)).dataset.label = "Since";
     cell(row, "uuid", make("code", "", vm.uuid)).dataset.label = "UUID";
