@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import libvirt
 import psutil
 import pytest
 import requests
@@ -19,6 +20,7 @@ from tests.testbed.waiting import wait_until
 from tests.unit.panel.reports import EPOCH, entry, inventory, report, uuid_of
 from vmwatch.panel.hypervisors import MOST_ON_NODE, Hypervisors, libvirt_uri
 from vmwatch.panel.installation import Action, Answer, Boot, Installation, Kind, Verb
+from vmwatch.panel.libvirtaction import Order, perform
 from vmwatch.panel.store import Host
 from vmwatch.shared.report import decode_answer
 
@@ -224,3 +226,94 @@ def test_a_hung_hypervisor_delays_no_other_and_leaves_no_process(tmp_path: Path)
     assert [answer.kind for answer in answers] == [Kind.DONE] * 2  # there is no such VM: nothing to put back
     assert {(answer.kind, answer.text) for answer in late} == {(Kind.AGAIN, "libvirt did not answer within 20 s")}
     assert not [child for child in psutil.Process().children() if "libvirtaction" in " ".join(child.cmdline())]
+
+
+DISKS = """\
+<domain type='test'>
+  <name>web</name>
+  <uuid>{uuid}</uuid>
+  <memory>8192</memory>
+  <vcpu>1</vcpu>
+  <os><type>hvm</type><boot dev='cdrom'/><boot dev='hd'/></os>
+  <on_reboot>restart</on_reboot>
+  <devices>
+    <disk type='file' device='disk'><source file='/guest.img'/><target dev='hda' bus='ide'/></disk>
+    <disk type='file' device='cdrom'><source file='/old.iso'/><target dev='hdc' bus='ide'/><readonly/></disk>
+  </devices>
+</domain>
+"""
+
+
+class Prepared:
+    """A domain of the test driver, and actions on it as the panel has them done."""
+
+    def __init__(self, daemon: TestDriverDaemon) -> None:
+        self.uuid = daemon.uuid_of("web")
+        self.uri = daemon.uri
+        self.domain = daemon.connection.defineXML(DISKS.format(uuid=self.uuid))
+        self.before = self.definition()
+
+    def definition(self) -> str:
+        xml: str = self.domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE)
+        return xml
+
+    def does(self, verb: Verb, step: int = 0, *, disk: bool = False, sure: bool = False, key: str = "k") -> Answer:
+        action = Action(verb, step, disk, sure)
+        return perform(Order(self.uri, self.uuid, key, Boot.CDROM, "/new.iso", action))
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Iterator[Prepared]:
+    with TestDriverDaemon(tmp_path / "libvirt") as daemon:
+        yield Prepared(daemon)
+
+
+@needs_libvirtd()
+def test_each_action_may_be_done_twice(prepared: Prepared) -> None:
+    assert prepared.does(Verb.PREPARE) == prepared.does(Verb.PREPARE)
+    assert prepared.does(Verb.START, 1).kind is Kind.DONE
+    assert prepared.does(Verb.START, 1).kind is Kind.DONE
+    prepared.domain.destroy()
+    assert prepared.does(Verb.START, 1).kind is Kind.UNSURE
+    assert not prepared.domain.isActive()
+    assert prepared.does(Verb.START, 1, sure=True).kind is Kind.DONE
+    assert prepared.domain.isActive()
+    for _ in range(2):
+        assert prepared.does(Verb.RESTORE).kind is Kind.DONE
+        assert prepared.definition() == prepared.before
+
+
+@needs_libvirtd()
+def test_a_run_from_the_medium_is_not_taken_for_the_one_from_the_disk(prepared: Prepared) -> None:
+    prepared.does(Verb.PREPARE)
+    prepared.does(Verb.START, 1)
+    assert prepared.does(Verb.START, 2, disk=True).kind is Kind.AGAIN
+    prepared.domain.destroy()
+    assert prepared.does(Verb.START, 2, disk=True).kind is Kind.DONE
+
+
+@needs_libvirtd()
+def test_what_others_do_to_the_vm_is_neither_undone_nor_taken_for_ours(prepared: Prepared) -> None:
+    prepared.domain.create()
+    answer = prepared.does(Verb.PREPARE)
+    assert (answer.kind, "shut off" in answer.text) == (Kind.FAILED, True)
+    prepared.domain.destroy()
+    prepared.does(Verb.PREPARE)
+    ours = prepared.definition()
+    prepared.domain.connect().defineXML(prepared.before)
+    assert "replaced by somebody" in prepared.does(Verb.START, 1).text
+    assert prepared.does(Verb.RESTORE).kind is Kind.DONE
+    assert prepared.definition() == prepared.before
+    prepared.domain.create()  # by somebody, without the mark, and then the definition is ours again
+    prepared.domain.connect().defineXML(ours)
+    assert "started by somebody" in prepared.does(Verb.START, 1).text
+    assert prepared.does(Verb.RESTORE, key="another").kind is Kind.DONE
+    assert prepared.definition() == ours
+
+
+@needs_libvirtd()
+def test_a_vm_that_is_gone_fails_an_action_and_leaves_nothing_to_put_back(prepared: Prepared) -> None:
+    prepared.does(Verb.PREPARE)
+    prepared.domain.undefine()
+    assert prepared.does(Verb.START, 1).kind is Kind.FAILED
+    assert prepared.does(Verb.RESTORE).kind is Kind.DONE
