@@ -7,7 +7,7 @@ import msgspec
 from sqlalchemy import select
 
 from vmwatch.panel.board import VmRow
-from vmwatch.panel.convention import ApiError, Done, Form, Kind, Listing, bad_value, missed
+from vmwatch.panel.convention import ApiError, Done, Form, Kind, Listing, Params, bad_value, missed
 from vmwatch.panel.functions import OPERATORS, VIEWERS, Call, Function
 from vmwatch.panel.hypervisors import libvirt_uri
 from vmwatch.panel.installation import Boot, Installation, Outcome, cancelled, label
@@ -22,7 +22,12 @@ from vmwatch.shared.states import State
 
 MOST_REBOOTS = 20
 LEAST_LIMIT_S, LONGEST_LIMIT_S, USUAL_LIMIT_S = 5, 7 * 86400, 3600
-_IMAGE = re.compile(r"/[^\x00-\x1f]{1,1023}")
+_PATH = r"/[^\x00-\x1f]{1,1000}"
+_IMAGES = {
+    Boot.CDROM: (re.compile(_PATH + r"\.iso", re.IGNORECASE), ".iso"),
+    Boot.FLOPPY: (re.compile(_PATH + r"\.(flp|ima|vfd)", re.IGNORECASE), ".flp, .ima or .vfd"),
+}
+"""Media only: whoever may install must not read a host's other files, or other VMs' disks, through a guest's drive."""
 
 
 async def install(call: Call) -> Form | Done:
@@ -31,11 +36,9 @@ async def install(call: Call) -> Form | Done:
     params = call.params
     vm = _vm(call, params.required("elid").strip())
     boot = Boot(params.one_of("boot", [boot.value for boot in Boot]) or Boot.CDROM)
-    image = params.matching("image", _IMAGE, "the absolute path of a file on the VM's node")
+    image = _image(params, boot)
     reboots = params.whole("reboots", 1, MOST_REBOOTS) or 1
     limit_s = params.whole("time_limit", LEAST_LIMIT_S, LONGEST_LIMIT_S) or USUAL_LIMIT_S
-    if image and boot is Boot.NETWORK:
-        raise bad_value("image", "is not allowed with boot=network", image)
     if not params.sok:
         values = {"boot": boot.value, "image": image, "reboots": str(reboots), "time_limit": str(limit_s)}
         return Form({"elid": str(vm.id), "name": vm.name, **values})
@@ -113,6 +116,16 @@ def row_of(row: Installation) -> dict[str, str]:
         "note": row.note,
         "label": label(row),
     }
+
+
+def _image(params: Params, boot: Boot) -> str:
+    if boot not in _IMAGES:
+        if params.given("image"):
+            raise bad_value("image", f"is not allowed with boot={boot}", params.get("image"))
+        return ""
+    pattern, endings = _IMAGES[boot]
+    allowed = f"with boot={boot} the absolute path, on the VM's node, of a {endings} file"
+    return params.matching("image", pattern, allowed)
 
 
 def _stored(call: Call, uuid: str) -> list[Installation]:

@@ -176,22 +176,22 @@ def test_an_installation_is_shown_while_it_goes_on_and_leads_to_how_it_came_out(
     settle(panel, entry(inventory(1, 0, web="shutoff")))
     token = settle(panel, entry(live=True))
     settle(panel, entry(inventory(2, 1, web="shutoff") | {"token": token}))
-    sign_in(page, panel)
-    is_live(page)
     nowhere = "qemu+unix:///system?socket=/none/libvirt-sock"
     calls: list[dict[str, str]] = [
         {"func": "vmhostnode.edit", "elid": NODE, "allow_install": "yes", "libvirt_uri": nowhere},
-        {"func": "vm.install", "elid": uuid_of("web"), "image": "/a.iso", "time_limit": "5"},
+        {"func": "vm.install", "elid": uuid_of("web"), "image": "/a.iso", "time_limit": "25"},
     ]
     for fields in calls:
         answer = requests.post(panel.url, data={"out": "json", "sok": "ok", **fields}, auth=ADMIN, timeout=60)
         assert "ok" in answer.json()["doc"], answer.text
+    sign_in(page, panel)
+    is_live(page)
     install = page.locator("#rows tbody tr .install")
     expect(install).to_have_text("preparing the definition")
     expect(page.locator("#rows .state")).to_have_text("shutoff")
     expect(install).to_have_text("installation failed")
     install.click()
-    expect(page.get_by_text("the time limit of 5 s has passed").first).to_be_visible()
+    expect(page.get_by_text("the time limit of 25 s has passed").first).to_be_visible()
 
 
 def test_events_come_on_top_and_only_of_the_vm_that_is_looked_at(page: Page, panel: Panel) -> None:

@@ -2,8 +2,10 @@
 
 import asyncio
 import subprocess
+import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,12 @@ from tests.testbed.service import command
 from tests.testbed.stack import ADMIN, SERVICE, Panel
 from tests.testbed.testdriver import TestDriverDaemon
 from tests.testbed.waiting import wait_until
-from tests.unit.panel.reports import EPOCH, entry, inventory, report, uuid_of
+from tests.unit.panel.reports import EPOCH, Message, entry, inventory, report, uuid_of
 from vmwatch.panel.hypervisors import MOST_ON_NODE, Hypervisors, libvirt_uri
 from vmwatch.panel.installation import Action, Answer, Boot, Installation, Kind, Verb
 from vmwatch.panel.libvirtaction import Order, perform
 from vmwatch.panel.store import Host
-from vmwatch.shared.report import decode_answer
+from vmwatch.shared.report import Verdict, decode_answer
 
 NOWHERE = "qemu+unix:///system?socket=/none/libvirt-sock"
 LISTED = {"web": "shutoff", "runs": "running", "stays": "shutoff"}
@@ -48,7 +50,40 @@ def panel(tmp_path: Path) -> Iterator[Panel]:
     """With one node, `kvm-01`, of three VMs."""
     with Panel(tmp_path) as panel:
         tell(panel, "kvm-01", LISTED)
-        yield panel
+        with alive(panel):
+            yield panel
+
+
+@contextmanager
+def alive(panel: Panel) -> Iterator[None]:
+    """`kvm-01` gives signs of life; without them its word counts no more after some seconds."""
+    ends = threading.Event()
+
+    def live() -> None:
+        while not ends.wait(1.0):
+            with suppress(requests.RequestException):
+                send(panel, entry(node="kvm-01", epoch=EPOCH) | {"interval": 5})
+
+    thread = threading.Thread(target=live)
+    thread.start()
+    try:
+        yield
+    finally:
+        ends.set()
+        thread.join()
+
+
+def send(panel: Panel, *entries: Message) -> Verdict:
+    """The verdict on the first of these entries."""
+    answer = requests.post(
+        panel.url,
+        params={"func": "vmwatch.report"},
+        data=report(*entries),
+        headers={"Content-Type": "application/json"},
+        auth=SERVICE,
+        timeout=60,
+    )
+    return decode_answer(answer.content)[0]
 
 
 def tell(panel: Panel, node: str, states: dict[str, str]) -> None:
@@ -56,15 +91,7 @@ def tell(panel: Panel, node: str, states: dict[str, str]) -> None:
     token = ""
     for number in (1, 2):
         listing = inventory(number, number - 1, **states)
-        answer = requests.post(
-            panel.url,
-            params={"func": "vmwatch.report"},
-            data=report(entry(listing | {"token": token}, node=node, epoch=EPOCH)),
-            headers={"Content-Type": "application/json"},
-            auth=SERVICE,
-            timeout=60,
-        )
-        verdict = decode_answer(answer.content)[0]
+        verdict = send(panel, entry(listing | {"token": token}, node=node, epoch=EPOCH))
         assert not verdict.refused
         token = verdict.want_inventory
 
@@ -101,6 +128,8 @@ def test_what_cannot_be_installed_is_refused_by_name(panel: Panel) -> None:
     for field, value in (
         ("boot", "tape"),
         ("image", "a.iso"),
+        ("image", "/etc/shadow"),
+        ("image", "/images/another-vm.img"),
         ("reboots", "0"),
         ("reboots", "21"),
         ("time_limit", "1"),
@@ -118,6 +147,14 @@ def test_a_vm_on_two_nodes_is_refused_naming_both(panel: Panel) -> None:
     _, what, text = error_of(install(panel))
     assert what == "elid"
     assert "kvm-01, kvm-02" in text
+
+
+def test_a_node_that_does_not_report_is_refused(tmp_path: Path) -> None:
+    with Panel(tmp_path) as panel:
+        tell(panel, "kvm-01", LISTED)
+        allow(panel, libvirt_uri=NOWHERE)
+        wait_until(lambda: panel.rows("vmhostnode")[0]["state"] == "silent", "the node to fall silent")
+        assert error_of(install(panel))[:2] == ("value", "hostnode")
 
 
 def test_a_form_shows_what_would_be_used(panel: Panel) -> None:
