@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from vmwatch.panel.activity import Idle
+from vmwatch.panel.installation import label
 from vmwatch.panel.problems import Problem
 from vmwatch.panel.registration import EventRow, Node
 from vmwatch.panel.store import Host, Stored
@@ -35,6 +36,14 @@ class VmRow:
     since: float
     stamp: int
     warnings: tuple[Idle, ...] = ()
+    installing: bool = False
+    install: str = ""
+    """Where its installation is, or how the last one came out."""
+
+    @property
+    def shown(self) -> tuple[object, ...]:
+        """What of it changes."""
+        return self.state, self.node, self.name, self.since, self.warnings, self.install
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +59,8 @@ class NodeRow:
     address: str
     reach: str
     hidden: bool
+    allow_install: bool
+    libvirt_uri: str
     agent: str
     status: bytes
     interval: float
@@ -202,17 +213,16 @@ class Board:
 
     def _update_vm(self, change: Change, stored: Stored, uuid: str) -> None:
         before, now = self._vms.get(uuid), stored.known.judgement(uuid)
-        warnings = stored.activity.warnings(uuid, stored.known.claims_of_vm(uuid), now)
+        installation = stored.known.installation(uuid)
+        installing = installation is not None and installation.undecided
+        claims = stored.known.claims_of_vm(uuid)
+        warnings = stored.activity.warnings(uuid, claims, now, installing=installing)
         if now is not None:
-            if before is None or (before.state, before.node, before.name, before.since, before.warnings) != (
-                now.state,
-                now.node,
-                now.name,
-                now.since,
-                warnings,
-            ):
-                number = stored.vm_ids[uuid]
-                row = VmRow(number, uuid, now.name, now.node, now.state, now.since, self._last_event, warnings)
+            install = "" if installation is None else label(installation)
+            shown = now.state, now.node, now.name, now.since, warnings, install
+            if before is None or shown != before.shown:
+                number, told = stored.vm_ids[uuid], (now.name, now.node, now.state, now.since, self._last_event)
+                row = VmRow(number, uuid, *told, warnings, installing, install)
                 self._vms[uuid] = row
                 self._count(before, row)
                 self._gone.pop(uuid, None)
@@ -248,6 +258,8 @@ class Board:
             address=host.address,
             reach=host.reach,
             hidden=host.hidden,
+            allow_install=host.allow_install,
+            libvirt_uri=host.libvirt_uri,
             agent=node.agent,
             status=node.status,
             interval=node.interval,

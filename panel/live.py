@@ -220,8 +220,9 @@ def vm_fields(row: VmRow) -> dict[str, Any]:
     """A VM for a page's script. `warnings`: what it has not done (`IDLE_TEXTS`), since when."""
     warnings = [{"text": IDLE_TEXTS[idle.counter], "since": time_label(idle.since)} for idle in row.warnings]
     since = time_label(row.since)
-    fields = {"uuid": row.uuid, "name": row.name, "node": row.node, "state": row.state.value, "since": since}
-    return fields | {"warnings": warnings}
+    install = row.install.partition(":")[0]  # why it failed is on the page behind it
+    told = {"uuid": row.uuid, "name": row.name, "node": row.node, "state": row.state.value, "since": since}
+    return told | {"warnings": warnings, "install": install}
 
 
 def lag_label(row: NodeRow) -> str:

@@ -5,9 +5,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 from msgspec.structs import astuple
 
 from vmwatch.panel import statements
+from vmwatch.panel.installation import Installation
 from vmwatch.panel.registration import Draft, EventRow, StatsRow
 from vmwatch.panel.rules import Claim
 from vmwatch.panel.schema import COUNTERS, SPAN_ROWS
@@ -85,12 +87,14 @@ class Recorder:
         self._write_claims(draft)
         self._many(statements.ADD_STATS, self._stats_rows(draft.stats, now))
         self._many(statements.SAVE_PROBLEM, [astuple(problem) for problem in draft.problems.values()])
+        self._many(statements.SAVE_INSTALLATION, map(_installation_row, draft.installations.values()))
         return self._write_events(draft.events)
 
     def save_host(self, host: Host) -> None:
         """What a person says of a node; the node's row must exist."""
         self._note(self._stored.hosts, host.name, host)
-        self._cursor.execute(statements.SAVE_HOST, (host.address, host.reach, host.hidden, host.id))
+        told = host.address, host.reach, host.hidden, host.allow_install, host.libvirt_uri
+        self._cursor.execute(statements.SAVE_HOST, (*told, host.id))
 
     def save_policies(self, values: Mapping[str, str]) -> None:
         """Values by name."""
@@ -210,3 +214,7 @@ def _outermost(rows: Sequence[EventValues]) -> list[EventValues]:
 
 def _time(row: EventValues) -> float:
     return row[4]
+
+
+def _installation_row(now: Installation) -> Sequence[Any]:
+    return now.id, now.uuid, now.began, now.unfinished, msgspec.json.encode(now).decode()

@@ -12,6 +12,8 @@ from typing import NamedTuple
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
+from vmwatch.panel.installation import Installation, happened, listed
+from vmwatch.panel.installations import keep_installation
 from vmwatch.panel.problems import Key as ProblemKey
 from vmwatch.panel.problems import Problem
 from vmwatch.panel.rules import (
@@ -38,6 +40,7 @@ from vmwatch.shared.messages import (
     decode_message,
 )
 from vmwatch.shared.report import Refusal, Report, ReportEntry, Verdict
+from vmwatch.shared.states import State
 
 EMPTY = "it suddenly lists no VM"
 EMPTY_AGAIN_S = 60.0
@@ -136,9 +139,24 @@ class Known:
     devices: dict[Place, Devices] = field(default_factory=dict)
     """What the last inventories said of VMs' disks and network cards; not stored, since a start asks for new ones."""
     problems: dict[ProblemKey, Problem] = field(default_factory=dict)
+    installations: dict[str, Installation] = field(default_factory=dict)
+    """The last one of each VM, by UUID."""
     turn: int = 0
     tokens: int = 0
     problem_ids: int = 0
+    installation_ids: int = 0
+
+    def next_installation(self) -> int:
+        """A number that no installation has; one that is not used in the end is no loss."""
+        self.installation_ids += 1
+        return self.installation_ids
+
+    def installation(self, uuid: str) -> Installation | None:
+        return self.installations.get(uuid)
+
+    def installations_on(self, node: str) -> list[Installation]:
+        """Those that something is still to be done for."""
+        return [found for found in self.installations.values() if found.node == node and found.unfinished]
 
     def next_problem(self) -> int:
         """A number that no problem has; one that is not used in the end is no loss."""
@@ -222,6 +240,7 @@ class Draft:
         """Beside those of what is under it: VMs that left a node by a migration, or did so before."""
         self.devices: dict[Place, Devices] = {}
         self.problems: dict[ProblemKey, Problem] = {}
+        self.installations: dict[str, Installation] = {}
         self.turn: int = under.turn
         self.durable = False
 
@@ -324,6 +343,17 @@ class Draft:
         below = under.all_problems() if isinstance(under, Draft) else under.problems
         return {**below, **self.problems} if self.problems else below
 
+    def installation(self, uuid: str) -> Installation | None:
+        return self.installations.get(uuid) or self._under.installation(uuid)
+
+    def installations_on(self, node: str) -> list[Installation]:
+        """Those that something is still to be done for."""
+        under = {found.uuid: found for found in self._under.installations_on(node)} | self.installations
+        return [found for found in under.values() if found.node == node and found.unfinished]
+
+    def next_installation(self) -> int:
+        return self._under.next_installation()
+
     def next_turn(self) -> int:
         self.turn += 1
         return self.turn
@@ -334,6 +364,7 @@ class Draft:
         under.turn = self.turn
         under.nodes.update(self.nodes)
         under.problems.update(self.problems)
+        under.installations.update(self.installations)
         moved = [key for key, epoch in self.epochs.items() if epoch.base > (under.epochs.get(key) or epoch).base]
         under.epochs.update(self.epochs)
         for key, seqs in self.keys.items():
@@ -471,6 +502,9 @@ def _apply_event(draft: Draft, entry: ReportEntry, event: Event, now: float) -> 
     claim = after_event(draft.claim(uuid, entry.node), floor, place, event, draft.next_turn(), now)
     if claim is not None:
         draft.set_claim(uuid, entry.node, claim)
+    installation = draft.installation(uuid)
+    if installation is not None and installation.node == entry.node:
+        keep_installation(draft, installation, happened(installation, place, event.event, event.detail, now), now)
 
 
 def _apply_inventory(draft: Draft, entry: ReportEntry, inventory: Inventory, now: float) -> None:
@@ -494,6 +528,20 @@ def _apply_inventory(draft: Draft, entry: ReportEntry, inventory: Inventory, now
         for domain in inventory.domains:
             _note_devices(draft, entry.node, domain)
     draft.nodes[entry.node] = node
+    if effect is not None:
+        _tell_installations(draft, entry, inventory, number, now)
+
+
+def _tell_installations(draft: Draft, entry: ReportEntry, inventory: Inventory, number: int, now: float) -> None:
+    """`number`: of the token that the inventory came with."""
+    installations = draft.installations_on(entry.node)
+    domains = {domain.uuid: domain for domain in inventory.domains} if installations else {}
+    for before in installations:
+        found = domains.get(before.uuid)
+        state, reason = (found.state, found.reason) if found else (State.ABSENT, 0)
+        place = (entry.epoch, inventory.as_of, inventory.seq)
+        fresh = number > 0 and number >= before.asked
+        keep_installation(draft, before, listed(before, *place, state, reason, now, fresh=fresh), now)
 
 
 def _is_second(node: Node, epoch: int, now: float) -> bool:

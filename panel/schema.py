@@ -41,6 +41,8 @@ nodes = Table(
     Column("address", String, nullable=False, server_default=""),
     Column("reach", String, nullable=False, server_default=""),
     Column("hidden", Boolean, nullable=False, server_default="0"),
+    Column("allow_install", Boolean, nullable=False, server_default="0"),
+    Column("libvirt_uri", String, nullable=False, server_default=""),
     Column("newest_epoch", BigInteger, nullable=False, server_default="0"),
     Column("floor_epoch", BigInteger, nullable=False, server_default="0"),
     Column("floor_seq", BigInteger, nullable=False, server_default="0"),
@@ -220,6 +222,18 @@ policies = Table(
 )
 """Those that somebody has set; the others have their default."""
 
+installations = Table(
+    "installations",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("uuid", String, nullable=False),
+    Column("began", Float, nullable=False),
+    Column("unfinished", Boolean, nullable=False),
+    Column("content", String, nullable=False),
+)
+"""`content`: the `Installation` as JSON. `unfinished`: something is still to be done for it."""
+Index("installations_uuid", installations.c.uuid)
+
 Migration = Callable[[Connection], None]
 """The step from one schema version to the next; it must keep all that is stored."""
 
@@ -266,7 +280,19 @@ def _add_policies(connection: Connection) -> None:
     policies.create(connection, checkfirst=True)
 
 
-MIGRATIONS: Sequence[Migration] = (_tell_stated_from_mark, _judge, _index_events_for_pages, _add_policies)
+def _install(connection: Connection) -> None:
+    """Version 6: installations, and where and whether the panel may make them."""
+    _add_columns(connection, nodes, "allow_install", "libvirt_uri")
+    installations.create(connection, checkfirst=True)
+
+
+MIGRATIONS: Sequence[Migration] = (
+    _tell_stated_from_mark,
+    _judge,
+    _index_events_for_pages,
+    _add_policies,
+    _install,
+)
 """The n-th one makes version n + 1 out of version n. Once released, a step never changes."""
 
 

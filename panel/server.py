@@ -17,6 +17,7 @@ from vmwatch.panel.board import Board
 from vmwatch.panel.functions import READERS, Panel
 from vmwatch.panel.history import recall
 from vmwatch.panel.identity import Identity
+from vmwatch.panel.installer import Installer
 from vmwatch.panel.live import Live
 from vmwatch.panel.reload import Reload
 from vmwatch.panel.retention import Retention
@@ -39,6 +40,7 @@ REQUESTS_END_S = 4.0
 """Calls that are under way when the panel stops may take so long; together with the next less than the 10 s of
 design 04."""
 WRITER_ENDS_S = 4.0
+TASKS_END_S = 1.0
 BACKLOG = 512
 MOST_CONNECTIONS = 1000
 
@@ -121,7 +123,8 @@ class _Server:
         self._panel.writer.on_defect = lambda: _wake(loop, self._fail)
         self._panel.live.start(loop)
         loop.add_reader(self._signals.wakeup_fd, self._on_signal)
-        tasks = [loop.create_task(Retention(self._panel).keep()), loop.create_task(keep_watch(self._panel))]
+        works = Retention(self._panel).keep(), keep_watch(self._panel), Installer(self._panel).run()
+        tasks = [loop.create_task(work) for work in works]
         try:
             log.info("serves %s://%s", "https" if self._settings.tls else "http", _address(self._settings.panel_listen))
             self._on_signal()  # one that came before there was a reader
@@ -129,6 +132,8 @@ class _Server:
         finally:
             for task in tasks:
                 task.cancel()
+            # What is under way at libvirt is ended now; whatever of it was done is found by the next run.
+            await asyncio.wait(tasks, timeout=TASKS_END_S)
             loop.remove_reader(self._signals.wakeup_fd)
 
     def _configuration(self) -> uvicorn.Config:

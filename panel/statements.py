@@ -15,6 +15,7 @@ from vmwatch.panel.schema import (
     claims,
     epochs,
     eventlog,
+    installations,
     keys,
     nodes,
     policies,
@@ -25,6 +26,7 @@ from vmwatch.panel.schema import (
     vms,
 )
 
+_HOST = ("address", "reach", "hidden", "allow_install", "libvirt_uri")
 _NODE_STATE = (
     *("newest_epoch", "floor_epoch", "floor_seq", "agent", "interval", "status", "said", "seen"),
     *("doubted", "doubt", "emptied_epoch", "emptied_at"),
@@ -78,12 +80,13 @@ WIDEN_SPAN = _sql(
         },
     )
 )
+SAVE_INSTALLATION = _upsert(installations)
 SAVE_HOST = _sql(
     update(nodes)
-    .values(address=bindparam("address"), reach=bindparam("reach"), hidden=bindparam("hidden"))
+    .values({name: bindparam(name) for name in _HOST})
     .where(*_equals(nodes.c.id))
 )
-"""Parameters: address, reach, hidden, id."""
+"""Parameters: address, reach, hidden, allow_install, libvirt_uri, id."""
 SAVE_POLICY = _upsert(policies)
 EXPIRE_EVENTS = _sql(delete(eventlog).where(eventlog.c.id <= bindparam("last")))
 EXPIRE_STATS = _sql(delete(stats).where(stats.c.id <= bindparam("last")))

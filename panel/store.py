@@ -13,11 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+from msgspec.structs import replace
 from sqlalchemy import Connection, Engine, create_engine, event, func, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from vmwatch.panel.activity import Activity
+from vmwatch.panel.installation import Installation
 from vmwatch.panel.problems import Problem
 from vmwatch.panel.registration import Epoch, Known, Node
 from vmwatch.panel.rules import Claim
@@ -25,6 +28,7 @@ from vmwatch.panel.schema import (
     claims,
     epochs,
     eventlog,
+    installations,
     keys,
     migrate,
     nodes,
@@ -63,6 +67,10 @@ class Host:
     address: str = ""
     reach: str = ""
     hidden: bool = False
+    allow_install: bool = False
+    """The panel may install: change and start domains here. With another panel in charge it must stay no."""
+    libvirt_uri: str = ""
+    """Where; empty: as `reach` and `address` say."""
 
 
 @dataclass
@@ -136,7 +144,7 @@ class Store:
         try:
             with self.reading() as connection:
                 return _load(connection)
-        except (SQLAlchemyError, ValueError) as error:
+        except (SQLAlchemyError, ValueError, msgspec.MsgspecError) as error:
             raise StoreError(f"{self._path}: cannot be read: {getattr(error, 'orig', error)}") from None
 
     def close(self) -> None:
@@ -156,12 +164,17 @@ def _begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
+def _host(row: Any) -> Host:  # noqa: ANN401 - a row of SQLAlchemy
+    names = ("id", "name", "address", "reach", "hidden", "allow_install", "libvirt_uri")
+    return Host(**{name: row[name] for name in names})
+
+
 def _load(connection: Connection) -> Stored:
     stored = Stored(Known(run=secrets.token_hex(4)))
     known, names = stored.known, {}
     for row in connection.execute(select(nodes)).mappings():
         names[row["id"]] = row["name"]
-        stored.hosts[row["name"]] = Host(row["id"], row["name"], row["address"], row["reach"], row["hidden"])
+        stored.hosts[row["name"]] = _host(row)
         known.nodes[row["name"]] = Node(
             newest_epoch=row["newest_epoch"],
             floor=(row["floor_epoch"], row["floor_seq"]),
@@ -203,6 +216,10 @@ def _load(connection: Connection) -> Stored:
         known.problems[problem.key] = problem
         known.problem_ids = max(known.problem_ids, problem.id)
     stored.policies.update((name, value) for name, value in connection.execute(select(policies)))
+    for content in connection.execute(select(installations.c.content).order_by(installations.c.id)).scalars():
+        installation = msgspec.json.decode(content, type=Installation)
+        known.installations[installation.uuid] = replace(installation, asked=0)
+        known.installation_ids = installation.id
     stored.last_event = connection.execute(select(func.max(eventlog.c.id))).scalar() or 0
     stored.last_stats = connection.execute(select(func.max(stats.c.id))).scalar() or 0
     return stored

@@ -10,12 +10,13 @@ import logging
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from vmwatch.panel.board import Board
 from vmwatch.panel.history import follow
+from vmwatch.panel.installation import Installation
 from vmwatch.panel.recorder import Recorder
 from vmwatch.panel.registration import Draft, EventRow, Known
 from vmwatch.panel.store import Host, Store, Stored
@@ -125,6 +126,16 @@ class Writer:
     def waiting(self) -> int:
         """Jobs that no transaction has taken yet."""
         return len(self._waiting)
+
+    @property
+    def hosts(self) -> Mapping[str, Host]:
+        """What is committed of the nodes, by name. Any thread may look, and none may keep a view of it."""
+        return self._stored.hosts
+
+    @property
+    def installations(self) -> Mapping[str, Installation]:
+        """The last committed one of each VM, by UUID; as `hosts`."""
+        return self._stored.known.installations
 
     @property
     def is_alive(self) -> bool:
@@ -246,7 +257,7 @@ class Writer:
 
     def _show(self, batch: _Batch) -> None:
         now = self._clock.monotonic()
-        uuids = [uuid for uuid, _ in batch.draft.claims]
+        uuids = [uuid for uuid, _ in batch.draft.claims] + list(batch.draft.installations)
         uuids += follow(self._stored, batch.draft, now)
         changed = bool(batch.draft.problems)
         self._board.update(self._stored, uuids, batch.draft.nodes, batch.events, problems=changed)

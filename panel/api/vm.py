@@ -73,7 +73,8 @@ def row_of(vm: VmRow) -> dict[str, str]:
         "hostnode": vm.node,
         "vmstatus": vm.state.value,
         "since": time_label(vm.since),
-        "installing": "off",
+        "installing": "on" if vm.installing else "off",
+        "install": vm.install,
         "warnings": warnings_text(vm),
     }
 

@@ -2,12 +2,15 @@
 
 import re
 from dataclasses import replace
+from typing import Any
 
 from msgspec import structs
 
+from vmwatch.panel.accounts import Role
 from vmwatch.panel.board import NodeRow
-from vmwatch.panel.convention import ApiError, Done, Form, Kind, Listing, bad_value, missed
+from vmwatch.panel.convention import ApiError, Done, Form, Kind, Listing, Params, bad_value, missed
 from vmwatch.panel.functions import ADMIN, OPERATORS, VIEWERS, Call, Function
+from vmwatch.panel.hypervisors import LIBVIRT_URI, LIBVIRT_URI_ALLOWED
 from vmwatch.panel.labels import time_label
 from vmwatch.panel.live import lag_label
 from vmwatch.panel.paging import Page
@@ -31,13 +34,17 @@ async def nodes(call: Call) -> Listing:
 async def edit(call: Call) -> Form | Done:
     """`address` and `reach` of the node `elid`; without `elid` a new one, by `name`. `sok=ok` performs it."""
     params = call.params
+    _refuse_operator(call)
     reach = params.one_of("reach", REACH)
+    params.one_of("allow_install", ("yes", "no"))
+    params.matching("libvirt_uri", LIBVIRT_URI, LIBVIRT_URI_ALLOWED)
     address = params.matching("address", _ADDRESS, "a host name or an IP address")
     if not params.given("elid"):
         return await _add(call, address, reach)
     row = _row(call, params.get("elid").strip())
     if not params.sok:
-        return Form({"elid": str(row.id), "name": row.name, "address": row.address, "reach": row.reach})
+        told = {"address": row.address, "reach": row.reach}
+        return Form({"elid": str(row.id), "name": row.name, **told, **_install_fields(row)})
     if params.given("name") and params.get("name") != row.name:
         raise bad_value("name", "is the node's own and cannot be changed here", params.get("name"))
 
@@ -47,6 +54,7 @@ async def edit(call: Call) -> Form | Done:
             host,
             address=address if "address" in params else host.address,
             reach=reach if "reach" in params else host.reach,
+            **_install_changes(params),
         )
         work.draft.nodes[row.name] = _node(work, row.name)
         work.writes.append(lambda recorder: recorder.save_host(changed))
@@ -74,8 +82,9 @@ async def delete(call: Call) -> Done:
 
 async def _add(call: Call, address: str, reach: str) -> Form | Done:
     if not call.params.sok:
-        return Form({"name": "", "address": "", "reach": ""})
+        return Form({"name": "", "address": "", "reach": "", "allow_install": "no", "libvirt_uri": ""})
     name = call.params.matching("name", NODE_ID, _ALLOWED_NAME, required=True)
+    changes = {"allow_install": False, "libvirt_uri": "", **_install_changes(call.params)}
 
     def job(work: Work) -> None:
         host = work.hosts.get(name)
@@ -85,13 +94,34 @@ async def _add(call: Call, address: str, reach: str) -> Form | Done:
 
         def save(recorder: Recorder) -> None:
             # the draft has made the row
-            recorder.save_host(replace(work.hosts[name], address=address, reach=reach, hidden=False))
+            recorder.save_host(replace(work.hosts[name], address=address, reach=reach, hidden=False, **changes))
 
         work.writes.append(save)
 
     await call.panel.writer.do(job)
     row = call.panel.board.node(name)
     return Done({"elid": str(row.id) if row else name})
+
+
+def _refuse_operator(call: Call) -> None:
+    """What lets the panel change domains is an administrator's to say."""
+    named = [name for name in ("allow_install", "libvirt_uri") if name in call.params]
+    if named and call.caller is not None and call.caller.account.role not in ADMIN:
+        raise ApiError(Kind.ACCESS, named[0], f"{named[0]} is for {Role.ADMIN.value}")
+
+
+def _install_changes(params: Params) -> dict[str, Any]:
+    """What a call says of installing on the node; what it does not name stays."""
+    changes: dict[str, Any] = {}
+    if params.given("allow_install"):
+        changes["allow_install"] = params.get("allow_install") == "yes"
+    if "libvirt_uri" in params:
+        changes["libvirt_uri"] = params.get("libvirt_uri")
+    return changes
+
+
+def _install_fields(node: NodeRow) -> dict[str, str]:
+    return {"allow_install": "yes" if node.allow_install else "no", "libvirt_uri": node.libvirt_uri}
 
 
 def _node(work: Work, name: str) -> Node:
@@ -126,6 +156,7 @@ def row_of(node: NodeRow) -> dict[str, str]:
         "last_seen": time_label(node.seen),
         "lag": lag_label(node),
         "version": node.agent,
+        **_install_fields(node),
     }
 
 

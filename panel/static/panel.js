@@ -75,6 +75,12 @@
     return link;
   }
 
+  function installations(elid, text) {
+    const link = make("a", "detail install", text);
+    link.href = `/vmmgr?${new URLSearchParams({ func: "vm.install.list", elid })}`;
+    return link;
+  }
+
   function fresh(row) {
     row.classList.remove("fresh");
     void row.offsetWidth; // restarts the animation
@@ -101,7 +107,8 @@
     const row = make("tr");
     row.dataset.key = vm.uuid;
     cell(row, "name", events(vm.uuid, vm.name));
-    cell(row, "status", state(vm.state));
+    const status = cell(row, "status", state(vm.state));
+    if (vm.install) status.append(" ", installations(vm.uuid, vm.install));
     cell(row, "warnings", ...vm.warnings.map(warning));
     cell(row, "node", vm.node).dataset.label = "Node";
     cell(row, "since", moment(vm.since)).dataset.label = "Since";

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from tests.integration.test_panel_api import set_user
 from tests.testbed.heart import Heart
 from tests.testbed.stack import ADMIN, SERVICE, Panel
-from tests.unit.panel.reports import Message, entry, event, inventory, report, stats, uuid_of
+from tests.unit.panel.reports import NODE, Message, entry, event, inventory, report, stats, uuid_of
 from vmwatch.panel.identity import COOKIE
 from vmwatch.panel.watch import NO_LIFE
 from vmwatch.shared.report import decode_answer
@@ -57,7 +57,8 @@ def page(browser: Browser) -> Iterator[Page]:
     assert errors == []
 
 
-def settle(panel: Panel, *entries: Message) -> None:
+def settle(panel: Panel, *entries: Message) -> str:
+    """Have them registered; returns the token of the listing that the panel wants of the first node."""
     answer = requests.post(
         panel.url,
         params={"func": "vmwatch.report"},
@@ -66,7 +67,9 @@ def settle(panel: Panel, *entries: Message) -> None:
         auth=SERVICE,
         timeout=60,
     )
-    assert all(verdict.applied for verdict in decode_answer(answer.content))
+    verdicts = decode_answer(answer.content)
+    assert all(verdict.applied for verdict in verdicts if any(entry["messages"] for entry in entries))
+    return verdicts[0].want_inventory
 
 
 def sign_in(page: Page, panel: Panel, query: str = "func=vm") -> None:
@@ -169,6 +172,28 @@ def test_search_and_state_filter_hold_for_what_comes_live(page: Page, panel: Pan
     expect(page.locator("#rows tbody tr td.name")).to_have_text(["web-2"])
     page.get_by_role("link", name="clear the filter").click()
     expect(page.locator("#rows tbody tr")).to_have_count(4)
+
+
+def test_an_installation_is_shown_while_it_goes_on_and_leads_to_how_it_came_out(page: Page, panel: Panel) -> None:
+    settle(panel, entry(inventory(1, 0, web="shutoff")))
+    token = settle(panel, entry(live=True))
+    settle(panel, entry(inventory(2, 1, web="shutoff") | {"token": token}))
+    nowhere = "qemu+unix:///system?socket=/none/libvirt-sock"
+    calls: list[dict[str, str]] = [
+        {"func": "vmhostnode.edit", "elid": NODE, "allow_install": "yes", "libvirt_uri": nowhere},
+        {"func": "vm.install", "elid": uuid_of("web"), "image": "/a.iso", "time_limit": "25"},
+    ]
+    for fields in calls:
+        answer = requests.post(panel.url, data={"out": "json", "sok": "ok", **fields}, auth=ADMIN, timeout=60)
+        assert "ok" in answer.json()["doc"], answer.text
+    sign_in(page, panel)
+    is_live(page)
+    install = page.locator("#rows tbody tr .install")
+    expect(install).to_have_text("preparing the definition")
+    expect(page.locator("#rows .state")).to_have_text("shutoff")
+    expect(install).to_have_text("installation failed")
+    install.click()
+    expect(page.get_by_text("the time limit of 25 s has passed").first).to_be_visible()
 
 
 def test_events_come_on_top_and_only_of_the_vm_that_is_looked_at(page: Page, panel: Panel) -> None:

@@ -147,6 +147,56 @@ def busy(ticks: int = 4) -> bytes:
     return boot_sector(forever(WRITE_SECTOR, SEND_PACKET, wait(ticks)))
 
 
+def write_sectors(address: int, first: int, count: int = 1) -> bytes:
+    """The instructions that write memory at `address` to the first hard disk (BIOS: 0x80), at its n-th sector."""
+    return bytes.fromhex(
+        "31c0"  #              xor ax, ax
+        "8ec0"  #              mov es, ax
+        f"b8 {count:02x}03"  # mov ax, 0x03NN    write so many sectors
+        f"bb {address.to_bytes(2, 'little').hex()}"  # mov bx, address
+        f"b9 {first:02x}00"  # mov cx, cylinder 0, sector
+        "ba 8000"  #           mov dx, head 0, disk 0x80
+        "cd13"  #              int 0x13
+    )
+
+
+LOADED_AT = 0x7C00
+"""Where the BIOS puts the boot sector; of a CD the following one too."""
+
+
+def installed() -> bytes:
+    """What an installation leaves on the disk: it copies itself to the second sector, and so tells that it booted."""
+    return boot_sector(write_sectors(LOADED_AT, 2))
+
+
+def installs(*before: bytes, then: bytes) -> bytes:
+    """A CD's two boot sectors: after `before` it writes `installed()` to the disk, and then it resets or powers off."""
+    code = boot_sector(*before, write_sectors(LOADED_AT + SECTOR_BYTES, 1), then)
+    return code + installed()
+
+
+CD_SECTOR_BYTES = 2048
+
+
+def write_cd(path: Path, boot: bytes) -> Path:
+    """An image of a CD that boots `boot`, as the El Torito specification 1.0 says: without emulation of a disk."""
+    catalog, content = 19, 20
+    check = bytearray(bytes.fromhex("0100 0000") + b"vmwatch".ljust(24, b"\0") + bytes.fromhex("0000 55aa"))
+    total = sum(int.from_bytes(check[at : at + 2], "little") for at in range(0, 32, 2))
+    check[28:30] = (-total % 0x10000).to_bytes(2, "little")
+    sectors = -(-len(boot) // SECTOR_BYTES)
+    entry = bytes.fromhex("88 00 0000 00 00") + sectors.to_bytes(2, "little") + content.to_bytes(4, "little")
+    volume = b"\x01CD001\x01".ljust(80, b"\0") + (content + 1).to_bytes(4, "little")
+    record = b"\0CD001\x01EL TORITO SPECIFICATION".ljust(71, b"\0") + catalog.to_bytes(4, "little")
+    parts = {16: volume, 17: record, 18: b"\xffCD001\x01", catalog: bytes(check) + entry, content: boot}
+    with path.open("wb") as image:
+        for sector, part in parts.items():
+            image.seek(sector * CD_SECTOR_BYTES)
+            image.write(part)
+        image.truncate((content + 1) * CD_SECTOR_BYTES)
+    return path
+
+
 def write_disk(path: Path, sector: bytes) -> Path:
     """A raw disk image that boots `sector`; sparse, so it takes one block."""
     with path.open("wb") as image:

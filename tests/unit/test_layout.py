@@ -16,6 +16,8 @@ CORES = (
     "panel/rules.py",
     "panel/registration.py",
     "panel/activity.py",
+    "panel/installation.py",
+    "panel/installations.py",
 )
 PURE = {
     "__future__",
