@@ -38,8 +38,10 @@ Behind the backlog of five minutes it would take as long as that drains."""
 DRAINED_S = 1.0
 """The backlog is drained when outboxes hold no more than is written in so long."""
 DRAIN_LIMIT_S = 1800.0
-NODE_GROWTH_MB = 100.0
-"""Of a process with agents: SQLite's caches, and eight bytes of bookkeeping for each event of the measurement."""
+NODE_GROWTH_MB = 80.0
+EVENT_GROWTH_BYTES = 24
+"""Of a process with agents: SQLite's caches, and bookkeeping for each event of the measurement (when it happened, and how
+long its acknowledgement took)."""
 WORKER_GROWTH_MB = 100.0
 OVERHEAD = 6.0
 """What a message takes in the master's memory, as a multiple of the bytes that count against the credit."""
@@ -194,7 +196,8 @@ class Outage:
         grown = {name: found.rss_mb - found.first_rss_mb for name, found in usage.usages.items()}
         most_mb = OVERHEAD * MasterSettings.memory_mb
         self.checks.add(f"the master grew by at most {most_mb:.0f} MiB", grown["master"] <= most_mb)
-        for name, limit_mb in (("worker", WORKER_GROWTH_MB), ("agents", NODE_GROWTH_MB)):
+        agents_mb = NODE_GROWTH_MB + EVENT_GROWTH_BYTES * self.added() / len(self.crowds) / MEGABYTE
+        for name, limit_mb in (("worker", WORKER_GROWTH_MB), ("agents", agents_mb)):
             ours = [grown[each] for each in grown if each.startswith(name)]
             self.checks.add(f"each of '{name}' grew by at most {limit_mb:.0f} MiB", max(ours) <= limit_mb)
 
