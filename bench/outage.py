@@ -40,8 +40,8 @@ DRAINED_S = 1.0
 DRAIN_LIMIT_S = 1800.0
 NODE_GROWTH_MB = 80.0
 EVENT_GROWTH_BYTES = 24
-"""Of a process with agents: SQLite's caches, and bookkeeping for each event of the measurement (when it happened, and how
-long its acknowledgement took)."""
+"""Of a process with agents: SQLite's caches, and for each event of the measurement when it happened and how long its
+acknowledgement took."""
 WORKER_GROWTH_MB = 100.0
 OVERHEAD = 6.0
 """What a message takes in the master's memory, as a multiple of the bytes that count against the credit."""

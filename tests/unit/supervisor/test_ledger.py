@@ -431,6 +431,13 @@ class TestLearning:
         ack = bench.ack()
         assert (ack.want_inventory, ack.newest_epoch) == ("t-1", EPOCH)
 
+    def test_a_node_is_told_of_a_newer_epoch_that_the_panel_has_not_heard_of_yet(self, bench: Bench) -> None:
+        """Its outbox was lost while messages of the newer epoch were on their way, and its clock is behind."""
+        bench.receive(message(1), epoch=EPOCH + 5)
+        bench.receive(message(1))
+        bench.ledger.learn([Verdict("n1", EPOCH, 0, 0, EPOCH)])
+        assert bench.ack().newest_epoch == EPOCH + 5
+
     def test_the_wish_ends_when_the_inventory_that_echoes_it_is_settled(self, bench: Bench) -> None:
         bench.receive()
         verdict = Verdict("n1", EPOCH, 0, 0, EPOCH, want_inventory="t-1")
