@@ -215,7 +215,7 @@ def test_the_time_limit_ends_the_installation_and_leaves_the_vm_running(site: Si
     vm.in_phase("running")
     found = vm.ends("failed")
     assert "time limit of 40 s" in found["reason"]
-    assert vm.row["vmstatus"] == "running"
+    wait_until(lambda: vm.row["vmstatus"] == "running", "the VM to be seen running")
     # its own reset will restart it, as before
     assert "<on_reboot>restart</on_reboot>" in vm.live(), found
     vm.destroy()
@@ -230,7 +230,7 @@ def test_a_cancelled_installation_puts_the_definition_back_and_leaves_the_vm_run
     assert vm.problem() is None
     wait_until(lambda: site.stack.panel.events(uuid=vm.uuid, event="reboot"), "the guest to reset itself", LIMIT_S)
     site.stack.wait_drained()
-    assert vm.row["vmstatus"] == "running"
+    wait_until(lambda: vm.row["vmstatus"] == "running", "the VM to be seen running")
     assert site.stack.panel.events(uuid=vm.uuid, event="stopped") == []
     vm.destroy()
 

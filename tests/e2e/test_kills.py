@@ -95,7 +95,8 @@ def test_a_kill_in_the_middle_of_a_stream_loses_and_doubles_nothing(
         rows = stack.panel.events()
         assert_each_once_and_in_order(rows)
         assert in_nodes_order(rows) == seen
-        assert {vm["vmstatus"] for vm in stack.panel.vms().values()} == {"shutoff"}
+        # A node that was away is believed again with its next listing.
+        wait_until(lambda: {vm["vmstatus"] for vm in stack.panel.vms().values()} == {"shutoff"}, "the picture")
 
 
 def test_what_a_killed_node_had_committed_is_registered_once_after_its_restart(stack: Stack, tmp_path: Path) -> None:
@@ -128,7 +129,7 @@ def test_libvirtd_killed_ends_the_node_with_69_and_a_restart_puts_the_picture_ri
         daemon.connection.lookupByName("vm1").create()
         stack.wait_drained()
         uuid = daemon.uuid_of("vm1")
-        assert stack.panel.vms()[uuid]["vmstatus"] == "running"
+        wait_until(lambda: stack.panel.vms()[uuid]["vmstatus"] == "running", "the VM to be seen running")
         daemon.kill()
         assert node.wait() == 69
         node.launch()
@@ -151,12 +152,16 @@ def test_two_nodes_with_a_libvirtd_each_keep_their_own_vms(stack: Stack, tmp_pat
         first.connection.lookupByName("two").create()
         stack.wait_drained()
         wait_until(lambda: len(stack.panel.vms()) == 4, "four VMs")
-        picture = {(vm["hostnode"], vm["name"]): vm["vmstatus"] for vm in stack.panel.vms().values()}
-        assert picture == {
+        truth = {
             ("a", "one"): "running",
             ("a", "two"): "running",
             ("b", "one"): "running",
             ("b", "three"): "shutoff",
         }
+
+        def picture() -> dict[tuple[str, str], str]:
+            return {(vm["hostnode"], vm["name"]): vm["vmstatus"] for vm in stack.panel.vms().values()}
+
+        wait_until(lambda: picture() == truth, "the picture of both nodes")
         nodes = {row["name"] for row in stack.panel.rows("vmhostnode")}
         assert nodes == {"a", "b"}

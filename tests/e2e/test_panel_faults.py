@@ -57,7 +57,8 @@ def test_an_answer_that_settles_nothing_is_not_acknowledged(
             stack.wait_drained()
             events = [row["event"] for row in stack.panel.events()[before:]]
             assert events == ["started", "stopped"] * 3
-            assert stack.panel.vms()[daemon.uuid_of("vm")]["vmstatus"] == "shutoff"
+            # Its node was silent for the panel meanwhile, and is believed again with its next listing.
+            wait_until(lambda: stack.panel.vms()[daemon.uuid_of("vm")]["vmstatus"] == "shutoff", "the picture")
 
 
 def test_with_a_wrong_password_nothing_is_acknowledged_until_it_is_mended(short_path: Path, tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_a_reset_is_a_reboot_and_no_stop(stack: Stack, tmp_path: Path, qemu: Qem
         domain.reset()
         wait_until(lambda: stack.panel.events(uuid=vm, event="reboot"), "the reboot to be registered")
         stack.wait_drained()
-        assert stack.panel.vms()[vm]["vmstatus"] == "running"
+        wait_until(lambda: stack.panel.vms()[vm]["vmstatus"] == "running", "the VM to be seen running")
         assert stack.panel.events(uuid=vm, event="stopped") == []
         domain.destroy()
 
