@@ -82,6 +82,8 @@ class Agent:
             self._wakeup,
         )
         self._phase = "starting"
+        self._answers = False
+        """What the last heartbeat said of libvirt."""
         self._turn: tuple[float, dict[str, Any]] = (now, {})
 
     def run(self, reload: Callable[[NodeSettings], NodeSettings | None]) -> Exit:
@@ -135,6 +137,10 @@ class Agent:
             self._outbox.add([("stats", encode_payload(stats))])
         self._hypervisor.begin(now, self._outbox.epoch, self._outbox.last_seq)
         self._report_drops(now)
+        if self._hypervisor.answers != self._answers:
+            # The panel must not take it for silent, or for well, until the next heartbeat comes by itself.
+            self._answers = not self._answers
+            self._sender.beat()
         self._send(now)
 
     def _wait(self, until: float) -> None:

@@ -198,6 +198,10 @@ class Sender:
         """Beacons come each second, so heartbeats that follow each other faster are not seen one by one."""
         return max(SILENCE_S, UNSEEN_INTERVALS * self.interval_s)
 
+    def beat(self) -> None:
+        """The next heartbeat is due now: what it says has changed."""
+        self._heartbeat_at = -math.inf
+
     def heartbeat_due(self, now: float) -> bool:
         """A frame with the agent's status is due, with or without messages."""
         return self.connected and now - self._heartbeat_at >= self.interval_s

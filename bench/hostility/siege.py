@@ -227,7 +227,8 @@ class Siege:
         events = {name: len(stack.panel.events(node=name)) for name in (VICTIM, DEAD)}
         if events != {VICTIM: self._events, DEAD: self._dead_events}:
             result.wrong.append(f"{events} are registered, not {self._events} and {self._dead_events}")
-        wait_until(lambda: self._state(VICTIM) == "active", "the genuine node to be seen alive")
+        seen = self._row(VICTIM)["last_seen"]
+        wait_until(lambda: self._row(VICTIM)["last_seen"] != seen, "the genuine node to be seen alive")
         if status["nodes"].get(DEAD, {}).get("alive"):
             result.wrong.append("the dead node looks alive to the master")
 

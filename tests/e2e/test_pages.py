@@ -232,7 +232,8 @@ def test_nodes_are_judged_by_the_panels_clock_and_their_vms_counted_live(page: P
         expect(row.locator(".vms")).to_have_text("2")
         say(event(2, "mail"))
         expect(row.locator(".vms")).to_have_text("3")
-        say(inventory(3, 2, web="running"))
+        say(event(3, "mail", "stopped", ""), event(4, "db", "stopped", ""))
+        say(inventory(5, 4, web="running"))
         expect(row.locator(".vms")).to_have_text("1")
         expect(row.locator(".state")).to_have_text("active")
 

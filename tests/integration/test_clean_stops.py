@@ -121,8 +121,11 @@ class TestInAStream:
         rows = stack.panel.events()
         assert len({row["epoch"] for row in rows}) > ROUNDS // 2
         assert_whole_within_runs(rows, stream)
+        # A node that suddenly lists nothing is believed at its second such listing, a minute later.
         wait_until(
-            lambda: {vm["vmstatus"] for vm in stack.panel.vms().values()} <= {"absent"}, "the picture to be right"
+            lambda: {vm["vmstatus"] for vm in stack.panel.vms().values()} <= {"absent"},
+            "the picture to be right",
+            timeout_s=300,
         )
 
     def test_all_three_at_once_and_back_again(self, stack: Stack, daemon: TestDriverDaemon) -> None:

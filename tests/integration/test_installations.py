@@ -62,7 +62,7 @@ def alive(panel: Panel) -> Iterator[None]:
     def live() -> None:
         while not ends.wait(1.0):
             with suppress(requests.RequestException):
-                send(panel, entry(node="kvm-01", epoch=EPOCH) | {"interval": 5})
+                send(panel, entry(node="kvm-01", epoch=EPOCH, live=True) | {"interval": 5})
 
     thread = threading.Thread(target=live)
     thread.start()
@@ -91,7 +91,7 @@ def tell(panel: Panel, node: str, states: dict[str, str]) -> None:
     token = ""
     for number in (1, 2):
         listing = inventory(number, number - 1, **states)
-        verdict = send(panel, entry(listing | {"token": token}, node=node, epoch=EPOCH))
+        verdict = send(panel, entry(listing | {"token": token}, node=node, epoch=EPOCH, live=True))
         assert not verdict.refused
         token = verdict.want_inventory
 

@@ -94,8 +94,8 @@ def test_marks_kept_per_node_instead_of_per_epoch(monkeypatch: pytest.MonkeyPatc
 def test_an_inventorys_own_seq_as_mark(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = rules.after_inventory
 
-    def late(claims: Any, floor: Any, epoch: int, inventory: Inventory, turn: int) -> Any:  # noqa: ANN401
-        return honest(claims, floor, epoch, replaced(inventory, as_of=inventory.seq), turn)
+    def late(claims: Any, floor: Any, epoch: int, inventory: Inventory, *rest: Any) -> Any:  # noqa: ANN401
+        return honest(claims, floor, epoch, replaced(inventory, as_of=inventory.seq), *rest)
 
     monkeypatch.setattr(registration, "after_inventory", late)
     assert_caught()
@@ -104,9 +104,9 @@ def test_an_inventorys_own_seq_as_mark(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_snapshot_applied_blindly(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = rules.after_inventory
 
-    def blind(claims: Any, floor: Any, epoch: int, inventory: Inventory, turn: int) -> Any:  # noqa: ANN401
+    def blind(claims: Any, floor: Any, epoch: int, inventory: Inventory, *rest: Any) -> Any:  # noqa: ANN401
         old = {uuid: replaced_claim(claim) for uuid, claim in claims.items()}
-        return honest(old, rules.NOTHING, epoch, inventory, turn)
+        return honest(old, rules.NOTHING, epoch, inventory, *rest)
 
     def replaced_claim(claim: rules.Claim) -> rules.Claim:
         return rules.Claim(claim.state, claim.name, rules.NOTHING, claim.since, claim.turn)
