@@ -429,33 +429,41 @@ class Rotation:
 
 class TestLogs:
     WRITER = """
-import logging, sys
+import logging, pathlib, sys
 from vmwatch.shared import logs
 logs.set_up(sys.argv[1], "info")
-for number in range(int(sys.argv[3])):
+number, least, stop = 0, int(sys.argv[3]), pathlib.Path(sys.argv[4])
+while number < least or not stop.exists():
     logging.getLogger("load").info("line %s-%d of the load", sys.argv[2], number)
+    number += 1
+print(number)
 """
 
     def test_no_line_of_several_processes_is_lost_torn_or_doubled_by_rotation(self, tmp_path: Path) -> None:
         """The master and its workers share a file, as these do."""
-        log, count, names = tmp_path / "var" / "x.log", 4000, ("a", "b", "c")
-        with Rotation(log, seed=1) as rotation:
+        log, least, stop = tmp_path / "var" / "x.log", 4000, tmp_path / "stop"
+        with Rotation(log, seed=1) as rotation, contextlib.ExitStack() as running:
             log.parent.mkdir()
-            writers = [
-                subprocess.Popen([sys.executable, "-c", self.WRITER, str(log), name, str(count)]) for name in names
-            ]
-            assert [writer.wait(120) for writer in writers] == [0, 0, 0]
-        assert rotation.count > 3
+            writers = {}
+            for name in ("a", "b", "c"):
+                line = [sys.executable, "-c", self.WRITER, str(log), name, str(least), str(stop)]
+                writers[name] = running.enter_context(subprocess.Popen(line, stdout=subprocess.PIPE, text=True))
+            try:
+                wait_until(lambda: rotation.count > 10, "more than ten rotations")
+            finally:
+                stop.touch()
+            counts = {name: int(writer.communicate(timeout=120)[0]) for name, writer in writers.items()}
         whole = re.compile(r"\d{4}-\d\d-\d\dT\S+ info load\[\d+\]: line (\w-\d+) of the load")
         matches = [whole.fullmatch(line) for line in rotation.lines]
         found = Counter(match[1] for match in matches if match)
         assert all(matches)
-        assert found == Counter(f"{name}-{number}" for name in names for number in range(count))
+        assert found == Counter(f"{name}-{number}" for name, count in counts.items() for number in range(count))
 
     def test_a_log_that_is_cut_where_it_is_goes_on_without_a_hole(self, tmp_path: Path) -> None:
         """logrotate's `copytruncate`: what it does not copy in time it loses, but nothing is written into nowhere."""
         log = tmp_path / "x.log"
-        writer = subprocess.Popen([sys.executable, "-c", self.WRITER, str(log), "a", "20000"])
+        line = [sys.executable, "-c", self.WRITER, str(log), "a", "20000", str(tmp_path)]  # it is there: stop at once
+        writer = subprocess.Popen(line, stdout=subprocess.DEVNULL)
         cuts = 0
         while writer.poll() is None:
             if log.exists() and log.stat().st_size > 10_000:
