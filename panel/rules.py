@@ -61,6 +61,11 @@ class Claim(Struct, frozen=True):
         return self.told
 
     @property
+    def is_defined(self) -> bool:
+        """It has stopped, and its definition is known to be here."""
+        return self.told is State.SHUTOFF and self.persistent is True
+
+    @property
     def is_held(self) -> bool:
         """The node holds the VM: it runs there, or is paused there, and is not one end of a migration."""
         return self.told in ACTIVE and not self.is_moving
@@ -91,7 +96,8 @@ _RANK = {
     State.SHUTOFF: 5,
     State.ABSENT: 6,
 }
-"""Which claim speaks for the VM: the lowest rank, among equals the one that changed last.
+"""Which claim speaks for the VM: the lowest rank, among equals one that is known to be defined there, and then the one
+that changed last.
 
 An active claim comes before any other: only the node that holds a VM may stop it (rule 4). During a migration the
 running end comes before the paused one. `unknown` comes before the stopped states, since unknown is not stopped.
@@ -103,15 +109,15 @@ def judge(claims: Mapping[str, Claim], doubted: Mapping[str, float] | None = Non
 
     `doubted`: nodes whose word does not count now, and since when (rule 3): what they have is `unknown`.
     """
-    speaking: list[tuple[int, int, str, State, float]] = []
+    speaking: list[tuple[int, bool, int, str, State, float]] = []
     for node, claim in claims.items():
         state, since = claim.state, claim.since
         if doubted and node in doubted and state is not State.ABSENT:
             state, since = State.UNKNOWN, max(since, doubted[node])
-        speaking.append((_RANK[state], -claim.turn, node, state, since))
+        speaking.append((_RANK[state], not claim.is_defined, -claim.turn, node, state, since))
     if not speaking:
         return None
-    _, _, node, state, since = min(speaking)
+    *_, node, state, since = min(speaking)
     return None if state is State.ABSENT else Judgement(state, node, claims[node].name, since)
 
 
@@ -195,6 +201,8 @@ def _told_by(before: Claim, event: Event) -> _Told | None:
         return _Told(State.ABSENT) if stopped else None
     if event.state is None:
         return None
+    if before.moving == "in" and event.state is State.IN_SHUTDOWN:
+        return _Told(State.PAUSED, moving="in")  # what ends is only what waited for the guest
     return _MIGRATION.get((event.event, event.detail)) or _Told(event.state)
 
 

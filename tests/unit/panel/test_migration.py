@@ -112,8 +112,8 @@ def test_a_vm_whose_migration_failed_is_at_the_source_and_was_never_shown_as_sto
 
 @pytest.mark.parametrize("case", ENDED)
 def test_a_vm_that_ended_in_the_middle_of_a_migration_is_shown_as_stopped(case: str) -> None:
-    for cluster, _, _, _ in arrive(ENDED[case]):
-        assert cluster.state() is State.SHUTOFF
+    for cluster, source, _, _ in arrive(ENDED[case]):
+        assert cluster.place() == (source.name, "shutoff")
 
 
 def test_there_and_back_ends_at_the_source_in_every_order() -> None:
