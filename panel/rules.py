@@ -201,8 +201,8 @@ def _told_by(before: Claim, event: Event) -> _Told | None:
         return _Told(State.ABSENT) if stopped else None
     if event.state is None:
         return None
-    if before.moving == "in" and event.state is State.IN_SHUTDOWN:
-        return _Told(State.PAUSED, moving="in")  # what ends is only what waited for the guest
+    if before.moving == "in" and (event.event, event.detail) == ("shutdown", "host"):
+        return _Told(State.PAUSED, moving="in")  # libvirt ends what waited for the guest; no guest shuts down that waits
     return _MIGRATION.get((event.event, event.detail)) or _Told(event.state)
 
 
