@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from msgspec import Struct
 
-from vmwatch.panel.registration import StatsRow
+from vmwatch.panel.knowledge import StatsRow
 from vmwatch.panel.rules import Claim, Judgement, Mark
 from vmwatch.shared.states import State
 

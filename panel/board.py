@@ -14,8 +14,8 @@ from msgspec import Struct
 
 from vmwatch.panel.activity import Idle
 from vmwatch.panel.installation import label
+from vmwatch.panel.knowledge import EventRow, Node
 from vmwatch.panel.problems import Problem
-from vmwatch.panel.registration import EventRow, Node
 from vmwatch.panel.store import Host, Stored
 from vmwatch.shared.messages import Seconds
 from vmwatch.shared.states import State

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from vmwatch.panel.knowledge import Draft
 from vmwatch.panel.problems import Kind, Level, close_problem, keep_problem, open_objects
-from vmwatch.panel.registration import Draft
 from vmwatch.panel.rules import Claim
 from vmwatch.shared.states import State
 

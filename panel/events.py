@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from vmwatch.panel.convention import Params
+from vmwatch.panel.knowledge import EventRow
 from vmwatch.panel.labels import time_label, time_param
-from vmwatch.panel.registration import EventRow
 from vmwatch.panel.schema import eventlog, nodes, subjects, vms
 from vmwatch.panel.store import Store
 from vmwatch.panel.strands import EVERY_ID, Ids, Strands, Wanted

@@ -8,8 +8,8 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from vmwatch.panel.activity import WATCHED
+from vmwatch.panel.knowledge import Draft, StatsRow
 from vmwatch.panel.policies import policy_of
-from vmwatch.panel.registration import Draft, StatsRow
 from vmwatch.panel.schema import stats
 from vmwatch.panel.store import Store, Stored
 from vmwatch.shared.errors import StoreError

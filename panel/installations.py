@@ -9,7 +9,7 @@ from vmwatch.panel.problems import Kind, Level, Problems, close_problem, raise_p
 
 
 class Installations(Problems, Protocol):
-    """Where installations are kept: a draft (`registration.Draft`)."""
+    """Where installations are kept: a draft (`knowledge.Draft`)."""
 
     installations: dict[str, Installation]
     durable: bool

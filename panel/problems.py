@@ -77,7 +77,7 @@ class Problem(Struct, frozen=True):
 
 
 class Problems(Protocol):
-    """Where problems are kept: a draft (`registration.Draft`)."""
+    """Where problems are kept: a draft (`knowledge.Draft`)."""
 
     problems: dict[Key, Problem]
 

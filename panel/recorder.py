@@ -10,7 +10,7 @@ from msgspec.structs import astuple
 
 from vmwatch.panel import statements
 from vmwatch.panel.installation import Installation
-from vmwatch.panel.registration import Draft, EventRow, StatsRow
+from vmwatch.panel.knowledge import Draft, EventRow, StatsRow
 from vmwatch.panel.rules import Claim
 from vmwatch.panel.schema import COUNTERS, SPAN_ROWS
 from vmwatch.panel.store import Host, Store, Stored

@@ -202,7 +202,7 @@ def _told_by(before: Claim, event: Event) -> _Told | None:
     if event.state is None:
         return None
     if before.moving == "in" and (event.event, event.detail) == ("shutdown", "host"):
-        return _Told(State.PAUSED, moving="in")  # libvirt ends what waited for the guest; no guest shuts down that waits
+        return _Told(State.PAUSED, moving="in")  # libvirt ends what waited for the guest; a guest that waits does not
     return _MIGRATION.get((event.event, event.detail)) or _Told(event.state)
 
 

@@ -21,8 +21,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from vmwatch.panel.activity import Activity
 from vmwatch.panel.installation import Installation
+from vmwatch.panel.knowledge import Epoch, Known, Node
 from vmwatch.panel.problems import Problem
-from vmwatch.panel.registration import Epoch, Known, Node
 from vmwatch.panel.rules import Claim
 from vmwatch.panel.schema import (
     claims,

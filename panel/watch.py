@@ -11,8 +11,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from vmwatch.panel.duplicates import Duplicates
+from vmwatch.panel.knowledge import Draft, Node
 from vmwatch.panel.problems import Kind, Level, close_problem, keep_problem, open_objects
-from vmwatch.panel.registration import EMPTY, EMPTY_AGAIN_S, Draft, Node
+from vmwatch.panel.registration import EMPTY, EMPTY_AGAIN_S
 from vmwatch.panel.rules import Claim, departures_ended
 
 SILENT_AFTER_INTERVALS = 3

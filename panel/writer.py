@@ -17,8 +17,8 @@ from typing import Any, Generic, TypeVar
 from vmwatch.panel.board import Board
 from vmwatch.panel.history import follow
 from vmwatch.panel.installation import Installation
+from vmwatch.panel.knowledge import Draft, EventRow, Known
 from vmwatch.panel.recorder import Recorder
-from vmwatch.panel.registration import Draft, EventRow, Known
 from vmwatch.panel.store import Host, Store, Stored
 from vmwatch.panel.watch import Watch
 from vmwatch.shared.clock import Clock

@@ -13,8 +13,9 @@ from typing import Self, TypeVar
 import zmq
 
 from tests.testbed.waiting import LOOPBACK, free_port
+from vmwatch.panel.knowledge import Draft
 from vmwatch.panel.recorder import Recorder
-from vmwatch.panel.registration import Draft, register
+from vmwatch.panel.registration import register
 from vmwatch.panel.store import Store
 from vmwatch.shared.endpoints import Endpoint
 from vmwatch.shared.errors import MessageError

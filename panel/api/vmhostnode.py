@@ -11,11 +11,11 @@ from vmwatch.panel.board import NodeRow
 from vmwatch.panel.convention import ApiError, Done, Form, Kind, Listing, Params, bad_value, missed
 from vmwatch.panel.functions import ADMIN, OPERATORS, VIEWERS, Call, Function
 from vmwatch.panel.hypervisors import LIBVIRT_URI, LIBVIRT_URI_ALLOWED
+from vmwatch.panel.knowledge import Node
 from vmwatch.panel.labels import time_label
 from vmwatch.panel.live import lag_label
 from vmwatch.panel.paging import Page
 from vmwatch.panel.recorder import Recorder
-from vmwatch.panel.registration import Node
 from vmwatch.panel.store import Host
 from vmwatch.panel.writer import Work
 from vmwatch.shared.messages import NODE_ID

@@ -15,7 +15,7 @@ from tests.simulation.panel import SimPanel
 from tests.simulation.storm import Storm
 from tests.simulation.truth import Key, PromiseBroken, Truth
 from tests.simulation.world import World
-from vmwatch.panel.registration import EventRow
+from vmwatch.panel.knowledge import EventRow
 from vmwatch.shared.states import ACTIVE, State
 
 CALM_MOST_S = 400.0

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from tests.simulation.storm import Weather
 from tests.simulation.truth import Truth
 from tests.simulation.world import BEGAN_WALL_S, Process, World
-from vmwatch.panel.registration import Draft, EventRow, Known, register
+from vmwatch.panel.knowledge import Draft, EventRow, Known
+from vmwatch.panel.registration import register
 from vmwatch.panel.watch import Watch
 from vmwatch.shared.report import Verdict, decode_report, encode_answer
 from vmwatch.workers.transport import Reply

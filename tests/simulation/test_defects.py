@@ -15,7 +15,7 @@ from tests.simulation import worker as simulated_worker
 from tests.simulation.seeds import run
 from vmwatch.node.sender import Answered, Held, Sender
 from vmwatch.panel import registration, rules
-from vmwatch.panel.registration import Known
+from vmwatch.panel.knowledge import Known
 from vmwatch.shared.messages import Acknowledgement, Envelope, Inventory
 from vmwatch.supervisor.dispatcher import Dispatcher
 from vmwatch.supervisor.ledger import Entry, Ledger, NodeRecord, Stream

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from tests.simulation.hypervisor import Hypervisor
-from vmwatch.panel.registration import Draft, Known
+from vmwatch.panel.knowledge import Draft, Known
 from vmwatch.panel.rules import NOTHING
 from vmwatch.shared.states import ACTIVE, State
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from msgspec import Raw
 
+from vmwatch.panel.knowledge import Draft, Known
 from vmwatch.panel.problems import Problem
-from vmwatch.panel.registration import Draft, Known, register
+from vmwatch.panel.registration import register
 from vmwatch.panel.rules import Judgement
 from vmwatch.panel.watch import Watch
 from vmwatch.shared.report import Report, ReportEntry

@@ -18,7 +18,7 @@ from vmwatch.panel.activity import (
     after_sample,
     idle_counters,
 )
-from vmwatch.panel.registration import StatsRow
+from vmwatch.panel.knowledge import StatsRow
 from vmwatch.panel.rules import Claim, Judgement, judge
 from vmwatch.shared.messages import DomainStats
 from vmwatch.shared.states import State

@@ -10,9 +10,10 @@ from tests.unit.panel.reports import EPOCH, NODE, entry, event, inventory, repor
 from vmwatch.panel.board import Board
 from vmwatch.panel.installation import Boot, Installation, Outcome, Phase
 from vmwatch.panel.installations import keep_installation
+from vmwatch.panel.knowledge import Draft, Known
 from vmwatch.panel.problems import Kind
 from vmwatch.panel.recorder import Recorder
-from vmwatch.panel.registration import Draft, Known, register
+from vmwatch.panel.registration import register
 from vmwatch.panel.store import Host, Store
 from vmwatch.shared.report import decode_report
 

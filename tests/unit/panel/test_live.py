@@ -10,8 +10,8 @@ import pytest
 from vmwatch.panel import live as live_module
 from vmwatch.panel.board import Board, Change, VmRow
 from vmwatch.panel.events import Numbered
+from vmwatch.panel.knowledge import EventRow
 from vmwatch.panel.live import MOST_CLIENTS, MOST_EVENTS, Live, Mailbox, Stream
-from vmwatch.panel.registration import EventRow
 from vmwatch.shared.states import State
 
 

@@ -16,8 +16,8 @@ from tests.unit.panel.migrations import (
     Recorded,
 )
 from tests.unit.panel.test_migration import STOPPED, interleavings, running
+from vmwatch.panel.knowledge import Draft
 from vmwatch.panel.problems import Kind
-from vmwatch.panel.registration import Draft
 from vmwatch.panel.watch import ARRIVES_WITHIN_S
 from vmwatch.shared.states import State
 

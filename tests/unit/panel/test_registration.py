@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from vmwatch.panel.registration import EPOCH_CLOSES_S, Draft, Known, register
+from vmwatch.panel.knowledge import Draft, Known
+from vmwatch.panel.registration import EPOCH_CLOSES_S, register
 from vmwatch.shared.errors import MessageError
 from vmwatch.shared.report import Report, ReportEntry, Verdict
 from vmwatch.shared.states import State

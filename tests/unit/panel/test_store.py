@@ -10,8 +10,9 @@ from sqlalchemy import Connection, text
 
 from tests.unit.panel.reports import EPOCH, NODE, entry, event, inventory, report, stats, uuid_of
 from vmwatch.panel.events import Events, Filter
+from vmwatch.panel.knowledge import Draft
 from vmwatch.panel.recorder import Recorder
-from vmwatch.panel.registration import Draft, register
+from vmwatch.panel.registration import register
 from vmwatch.panel.schema import MIGRATIONS, migrate
 from vmwatch.panel.store import Store
 from vmwatch.shared.errors import StoreError
