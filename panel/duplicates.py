@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from vmwatch.panel.inquiry import Inquiry
 from vmwatch.panel.knowledge import Draft
 from vmwatch.panel.problems import Kind, Level, close_problem, keep_problem, open_objects
 from vmwatch.panel.rules import Claim
@@ -26,12 +27,11 @@ _K = TypeVar("_K")
 
 @dataclass
 class _Candidate:
-    """A duplicate that is there. `since`, `asked_at`: monotonic and wall clock (seconds)."""
+    """A duplicate that is there. `since`, `since_wall`: monotonic and wall clock (seconds)."""
 
     since: float
     since_wall: float
-    asked: dict[str, int] = field(default_factory=dict)
-    """By node, the number of the token with which it was asked for a listing."""
+    inquiry: Inquiry = field(default_factory=Inquiry)
 
 
 @dataclass(frozen=True)
@@ -101,12 +101,7 @@ class Duplicates:
         known = draft.problem((Kind.DUPLICATE, subject))
         if known is not None and known.is_open:
             return True
-        if now - candidate.since < GRACE_S:
-            return False
-        nodes = self._nodes(subject)
-        for name in nodes - candidate.asked.keys():
-            candidate.asked[name] = draft.want_inventory(name)
-        return all(_answered(draft, name, candidate.asked[name]) for name in nodes)
+        return now - candidate.since >= GRACE_S and candidate.inquiry.is_answered(draft, self._nodes(subject))
 
     # The indexes
 
@@ -184,12 +179,6 @@ def _disk_subject(disk: Disk) -> Subject:
 def _has_listed(draft: Draft, name: str) -> bool:
     node = draft.node(name)
     return node is None or not node.seen or node.answered > 0
-
-
-def _answered(draft: Draft, name: str, asked: int) -> bool:
-    """The node has listed since it was asked, and its word counts."""
-    node = draft.node(name)
-    return node is not None and not node.doubted and node.answered >= asked
 
 
 def _listed(nodes: Iterable[str]) -> str:

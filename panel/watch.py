@@ -11,6 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from vmwatch.panel.duplicates import Duplicates
+from vmwatch.panel.inquiry import Inquiry
 from vmwatch.panel.knowledge import Draft, Node
 from vmwatch.panel.problems import Kind, Level, close_problem, keep_problem, open_objects
 from vmwatch.panel.registration import EMPTY, EMPTY_AGAIN_S
@@ -62,8 +63,8 @@ class Watch:
         self._counts_from = now
         """The panel's start, or the master's return: no silence is counted from before it."""
         self._voices: dict[str, _Voice] = {}
-        self._asked: dict[str, int] = {}
-        """Nodes that were asked whether they have a VM that left another one, and the token's number."""
+        self._inquiry: Inquiry | None = None
+        """Whether any node has a VM that left another one."""
         self.duplicates = Duplicates()
 
     def reported(self, now: float, lives: Iterable[tuple[str, int]]) -> None:
@@ -159,15 +160,12 @@ class Watch:
             if any(_is_overdue(claim, wall) for claim in draft.claims_of_vm(uuid).values())
         ]
         if not waiting:
-            self._asked.clear()
+            self._inquiry = None
             return
-        asked_before = all(name in self._asked for name in names)
-        for name in names:
-            if name not in self._asked:
-                self._asked[name] = draft.want_inventory(name)
-        if not asked_before or not all(_has_answered(draft, name, self._asked[name]) for name in names):
+        self._inquiry = self._inquiry or Inquiry()
+        if not self._inquiry.is_answered(draft, names):
             return
-        self._asked.clear()
+        self._inquiry = None
         for uuid in waiting:
             ended = departures_ended(draft.claims_of_vm(uuid), lambda claim: _is_overdue(claim, wall))
             for name, claim in ended.items():
@@ -189,11 +187,3 @@ def _answers(voice: _Voice, status: bytes) -> bool:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             voice.answers = True
     return voice.answers
-
-
-def _has_answered(draft: Draft, name: str, asked: int) -> bool:
-    """It listed after it was asked, and its word counts; one that never gave a sign of life has nothing to say."""
-    node = draft.node(name)
-    if node is None or not node.seen:
-        return True
-    return not node.doubted and node.answered >= asked

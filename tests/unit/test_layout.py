@@ -18,6 +18,7 @@ CORES = (
     "panel/problems.py",
     "panel/registration.py",
     "panel/duplicates.py",
+    "panel/inquiry.py",
     "panel/watch.py",
     "panel/activity.py",
     "panel/installation.py",
