@@ -45,13 +45,13 @@ def _register_entry(draft: Draft, entry: ReportEntry, now: float) -> Verdict:
     _note_node(draft, entry, now)
     if not closed:
         _note_epoch(draft, key, entry, now)
-    for raw in entry.messages:
-        seq = decode_head(raw).seq
+    seqs = [decode_head(raw).seq for raw in entry.messages]
+    fresh, registered = draft.unknown(key, seqs), set[int]()
+    for seq, raw in zip(seqs, entry.messages, strict=True):
         if closed:
             verdict.refused.append(Refusal(seq, "value", "epoch", f"epoch {entry.epoch} of {entry.node} is closed"))
             continue
-        known = draft.epoch(key)
-        if (known is not None and seq < known.base) or draft.has_key(key, seq):
+        if seq not in fresh:
             verdict.known += 1
             continue
         try:
@@ -60,8 +60,11 @@ def _register_entry(draft: Draft, entry: ReportEntry, now: float) -> Verdict:
             verdict.refused.append(Refusal(seq, "value", "message", str(error)))
             continue
         _apply(draft, entry, message, now)
-        draft.keys.setdefault(key, set()).add(seq)
+        fresh.discard(seq)
+        registered.add(seq)
         verdict.applied += 1
+    if registered:
+        draft.keys.setdefault(key, set()).update(registered)
     if verdict.refused:
         # the picture of these VMs may lag now
         draft.nodes[entry.node] = replace(draft.nodes[entry.node], wanted=draft.next_token())

@@ -51,14 +51,8 @@ class Claim(Struct, frozen=True):
 
     @property
     def state(self) -> State:
-        """What follows from all that was told: a VM without a definition is gone when it ends, and one that left by a
-        migration runs somewhere else."""
-        if self.told is State.SHUTOFF:
-            if self.departed:
-                return State.UNKNOWN
-            if self.persistent is False:
-                return State.ABSENT
-        return self.told
+        """What follows from all that was told."""
+        return _follows(self.told, self.persistent, self.departed)
 
     @property
     def is_defined(self) -> bool:
@@ -74,6 +68,16 @@ class Claim(Struct, frozen=True):
     def is_moving(self) -> bool:
         """It is one end of a migration that is under way."""
         return self.moving in ("in", "out")
+
+
+def _follows(told: State, persistent: bool | None, departed: float) -> State:
+    """The state: a VM without a definition is gone when it ends, and one that left by a migration runs elsewhere."""
+    if told is State.SHUTOFF:
+        if departed:
+            return State.UNKNOWN
+        if persistent is False:
+            return State.ABSENT
+    return told
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,26 +171,28 @@ def after_event(
     if place <= floor:
         return None
     before = claim or Claim(State.ABSENT, event.vm.name, NOTHING, event.time, turn)
-    told = _told_by(before, event)
-    persistent = _HAS_DEFINITION.get((event.event, event.detail))
-    newer, tells = place > before.mark, told is not None and place > before.stated
-    defines = persistent is not None and place > before.persisted
+    said = _told_by(before, event)
+    defined = _HAS_DEFINITION.get((event.event, event.detail))
+    newer, tells = place > before.mark, said is not None and place > before.stated
+    defines = defined is not None and place > before.persisted
     if not (newer or tells or defines):
         return None
     name = event.vm.name if newer and event.event != "undefined" else before.name
-    after = replace(before, name=name, mark=max(place, before.mark))
-    if defines:
-        after = replace(after, persistent=persistent, persisted=place)
-    if told is not None and tells:
-        departed = (now or 1.0) if told.departs else 0.0
-        moving = told.moving or _stays(before, told.state)
-        after = replace(after, told=told.state, stated=place, moving=moving, departed=departed)
-        if before.moving == "in" and before.told in ACTIVE and told.state is State.SHUTOFF:
+    persistent, persisted = (defined, place) if defines else (before.persistent, before.persisted)
+    told, stated, moving, departed = before.told, before.stated, before.moving, before.departed
+    if said is not None and tells:
+        told, stated, departed = said.state, place, (now or 1.0) if said.departs else 0.0
+        moving = said.moving or _stays(before, told)
+        if before.moving == "in" and before.told in ACTIVE and told is State.SHUTOFF:
             # A migration that failed: the VM is where it was.
-            after = replace(after, moving="in", departed=now or 1.0)
+            moving, departed = "in", now or 1.0
     elif newer:
-        after = replace(after, told=_untold(claim, event))
-    return _changed(before, after, event.time, turn)
+        told = _untold(claim, event)
+    since, mark = event.time, place if newer else before.mark
+    if _follows(told, persistent, departed) is before.state:
+        since, turn = before.since, before.turn
+    # Made at once: an event is the commonest thing that happens here, and each `replace` costs as much as all the rest.
+    return Claim(told, name, mark, since, turn, stated, persistent, persisted, moving, departed)
 
 
 def _stays(before: Claim, state: State) -> Moving:
