@@ -83,7 +83,7 @@ def _note_node(draft: Draft, entry: ReportEntry, now: float) -> None:
     # this one (a backup was restored).
     node = before or Node(wanted=draft.next_token())
     # Signs of life as well: that they were committed is how a master knows that it is no outage (`Batcher.witness`).
-    draft.durable |= before is None or bool(entry.messages) or entry.live
+    draft.durable |= bool(entry.messages) or entry.live
     if entry.live:
         node = replace(node, seen=now)
     draft.nodes[entry.node] = replace(
