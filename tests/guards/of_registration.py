@@ -140,15 +140,33 @@ INVENTORIES = (
     ),
     _guard(
         "one-empty-listing-is-not-enough",
-        "if is_suddenly_empty(claims, inventory) and not _is_second(node, entry.epoch, now):",
+        "if is_suddenly_empty(may_be_missed, inventory) and not _is_second(node, entry.epoch, now):",
         "if False:",
         "3: a suddenly empty inventory waits for a second one",
     ),
     _guard(
         "two-empty-listings-are-enough",
-        "if is_suddenly_empty(claims, inventory) and not _is_second(node, entry.epoch, now):",
-        "if is_suddenly_empty(claims, inventory):",
+        "if is_suddenly_empty(may_be_missed, inventory) and not _is_second(node, entry.epoch, now):",
+        "if is_suddenly_empty(may_be_missed, inventory):",
         "3: a second empty one is believed",
+    ),
+    _guard(
+        "a-vm-that-arrived-elsewhere-is-not-missed",
+        "may_be_missed = claims if inventory.domains else _not_elsewhere(draft, claims)",
+        "may_be_missed = claims",
+        "5: the last VM of a node may leave with its definition",
+    ),
+    _guard(
+        "a-running-vm-is-missed-also-if-it-runs-elsewhere",
+        "if claim.told in ACTIVE or not any(",
+        "if not any(",
+        "3: it had VMs",
+    ),
+    _guard(
+        "a-stopped-vm-is-missed-unless-it-runs-elsewhere",
+        "if claim.told in ACTIVE or not any(other.is_held for other in draft.claims_of_vm(uuid).values())",
+        "if claim.told in ACTIVE",
+        "3: it had VMs",
     ),
     _guard(
         "the-first-empty-listing-counts",

@@ -27,16 +27,16 @@ _FIRST: dict[str, tuple[str, ...]] = {
     "panel/inquiry.py": ("inquiry", *_MIGRATIONS, "duplicates", "duplicate_edges"),
     "panel/knowledge.py": (
         *("knowledge", "registration", "epochs", "watch", *_MIGRATIONS),
-        *("installations", "duplicates", "duplicate_edges", "inquiry"),
+        *("installations", "installation_listings", "duplicates", "duplicate_edges", "inquiry"),
     ),
     "panel/registration.py": (
-        *("registration", "epochs", "watch", "doubt", "installations", "duplicates"),
-        *("duplicate_edges", *_MIGRATIONS),
+        *("registration", "epochs", "watch", "doubt", "installations", "installation_listings"),
+        *("duplicates", "duplicate_edges", "knowledge", *_MIGRATIONS),
     ),
     "panel/problems.py": ("problem_life", "watch", "duplicates", "installations"),
     "panel/activity.py": ("activity",),
-    "panel/installation.py": ("installation",),
-    "panel/installations.py": ("installations",),
+    "panel/installation.py": ("installation", "installation_listings"),
+    "panel/installations.py": ("installations", "installation_listings"),
 }
 """The tests of each core, those that find most first."""
 _NOT_SIMULATED = {"panel/activity.py", "panel/installation.py", "panel/installations.py"}

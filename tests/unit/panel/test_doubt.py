@@ -192,15 +192,38 @@ def test_after_an_empty_listing_of_an_older_epoch_the_node_is_unknown_until_two_
     assert cluster.state() is State.ABSENT
 
 
-def test_the_last_vm_of_a_node_may_leave_with_its_definition() -> None:
-    """A node that was emptied by migrations is no node that suddenly lists nothing."""
+@pytest.mark.parametrize("lists_at", range(5))
+def test_the_last_vm_of_a_node_may_leave_with_its_definition(lists_at: int) -> None:
+    """A node that was emptied by migrations is no node that suddenly lists nothing; whenever its listing comes."""
     cluster, node = with_a_vm()
     other = Node("kvm-02")
-    cluster.hear(node, node.event("suspended", "migrated"), node.event("stopped", "migrated"), node.inventory())
+    cluster.hear(node, node.event("suspended", "migrated"), node.event("stopped", "migrated"))
+    for number, step in enumerate((("started", "migrated"), ("defined", "added"), ("resumed", "migrated"))):
+        if number == lists_at:
+            cluster.hear(node, node.inventory())
+        cluster.hear(other, other.event(*step))
+    if lists_at > 2:
+        cluster.hear(node, node.inventory())
     assert cluster.known.nodes["kvm-01"].doubted == 0.0
-    cluster.hear(other, other.event("started", "migrated"), other.event("resumed", "migrated"))
     assert cluster.place() == ("kvm-02", "running")
-    assert cluster.known.claim(domain("running")["uuid"], "kvm-01") is None or cluster.state() is State.RUNNING
+    cluster.hear(other, other.event("stopped", "destroyed"), other.event("undefined", "removed"))
+    assert cluster.state() is State.ABSENT
+
+
+def test_a_node_that_suddenly_lists_nothing_has_lost_also_a_vm_that_another_one_runs_too() -> None:
+    """Two copies ran, and libvirt of the first one has lost its own."""
+    cluster, node = with_a_vm()
+    other = Node("kvm-02")
+    cluster.hear(other, other.inventory(domain("running")))
+    cluster.hear(node, node.inventory())
+    assert cluster.known.nodes["kvm-01"].doubt == EMPTY
+
+
+def test_a_node_that_suddenly_lacks_even_its_stopped_vms_is_doubted() -> None:
+    cluster, node = with_a_vm()
+    cluster.hear(node, node.event("stopped", "shutdown"))
+    cluster.hear(node, node.inventory())
+    assert cluster.known.nodes["kvm-01"].doubt == EMPTY
 
 
 # Epochs
@@ -225,3 +248,16 @@ def test_an_agent_that_changes_to_a_newer_epoch_in_time_is_believed_all_along() 
     newer = Node("kvm-01", epoch=EPOCH + 2)
     cluster.turn(60, lambda: cluster.hear(newer))
     assert cluster.known.nodes["kvm-01"].doubted == 0.0
+
+
+def test_two_empty_listings_of_two_runs_of_the_agent_are_not_two_of_one() -> None:
+    cluster, node = with_a_vm()
+    cluster.hear(node, node.inventory())
+    cluster.turn(EMPTY_AGAIN_S + 5, lambda: cluster.hear(node))
+    again = Node("kvm-01", epoch=EPOCH + 1)
+    cluster.hear(again, again.inventory(as_of=0))
+    answering = Answering(cluster, again)
+    cluster.turn(EMPTY_AGAIN_S - 5, answering.beat)
+    assert cluster.state() is State.UNKNOWN
+    cluster.turn(30, answering.beat)
+    assert cluster.state() is State.ABSENT

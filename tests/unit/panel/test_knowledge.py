@@ -108,3 +108,13 @@ def test_another_vms_claims_are_no_part_of_a_vm() -> None:
     draft.set_claim(OTHER, "b", ARRIVED)
     assert set(draft.claims_of_vm(UUID)) == {"a"}
     assert set(draft.claims_of_node("b")) == {OTHER}
+
+
+def test_what_a_listing_forgot_no_older_event_brings_back() -> None:
+    cluster, node = Cluster(), Node("kvm-01")
+    started = node.event("started", "booted")
+    gone = [node.event("stopped", "shutdown"), node.event("undefined", "removed")]
+    cluster.hear(node, *gone, node.inventory(domain("running", uuid=OTHER, name="db")))
+    cluster.hear(node, started)
+    assert cluster.state() is State.ABSENT
+    assert cluster.known.claim(UUID, "kvm-01") is None
