@@ -34,9 +34,9 @@ _FIRST: dict[str, tuple[str, ...]] = {
         *("duplicates", "duplicate_edges", "knowledge", *_MIGRATIONS),
     ),
     "panel/problems.py": ("problem_life", "watch", "duplicates", "installations"),
-    "panel/activity.py": ("activity",),
-    "panel/installation.py": ("installation", "installation_listings"),
-    "panel/installations.py": ("installations", "installation_listings"),
+    "panel/activity.py": ("activity", "activity_edges"),
+    "panel/installation.py": ("installation_edges", "installation", "installation_listings"),
+    "panel/installations.py": ("installations", "installation_listings", "installation_edges"),
 }
 """The tests of each core, those that find most first."""
 _NOT_SIMULATED = {"panel/activity.py", "panel/installation.py", "panel/installations.py"}
