@@ -326,9 +326,9 @@ def arrivals(claims: Mapping[str, Claim]) -> dict[str, Claim]:
     So one arrival ends one departure and is then spent. Of a VM that never came, since the migration failed, it is
     enough that another node has it.
     """
-    arrived = [node for node, claim in claims.items() if claim.told in ACTIVE and claim.moving == "arrived"]
+    arrived = [node for node, claim in claims.items() if claim.moving == "arrived"]
     elsewhere = any(not claim.departed and claim.state is not State.ABSENT for claim in claims.values())
-    failed = departures_ended(claims, lambda claim: claim.moving == "in" and (elsewhere or bool(arrived)))
+    failed = departures_ended(claims, lambda claim: claim.moving == "in" and elsewhere)
     left = departures_ended(claims, lambda claim: claim.moving != "in" and bool(arrived))
     spent = {node: replace(claims[node], moving="") for node in arrived} if left else {}
     return {**failed, **left, **spent}
