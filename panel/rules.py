@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from vmwatch.shared.messages import Event, Inventory, ListedDomain
-from vmwatch.shared.states import ACTIVE, PAUSED_FOR_MIGRATION, SHUTOFF_BY_MIGRATION, State
+from vmwatch.shared.states import ACTIVE, PAUSED_FOR_MIGRATION, SHUTOFF_FAR_AWAY, State
 
 Mark = tuple[int, int]
 """(epoch, seq), compared as a pair."""
@@ -34,8 +34,9 @@ class Claim(Struct, frozen=True):
     `turn` counts the panel's changes of state and tells which claim changed last.
 
     `persistent`: has it a definition (None: nobody told), and `persisted` the place of who told it. `moving`: see
-    `Moving`. `departed`: it left this node by a migration, and no other node
-    has shown it yet; when that was (seconds since 1970 by the panel's clock), else 0.
+    `Moving`. `departed`: it left this node by a migration, and no other node has shown it yet; when that was (seconds
+    since 1970 by the panel's clock), else 0. A migration that brings it back (`moving` is "in") may fail: then it is
+    where it went, so this stays until it has come.
     """
 
     told: State
@@ -63,6 +64,11 @@ class Claim(Struct, frozen=True):
     def is_held(self) -> bool:
         """The node holds the VM: it runs there, or is paused there, and is not one end of a migration."""
         return self.told in ACTIVE and not self.is_moving
+
+    @property
+    def never_came(self) -> bool:
+        """A migration to this node has failed, and no other node has shown the VM yet."""
+        return self.moving == "in" and self.told is State.SHUTOFF
 
     @property
     def is_moving(self) -> bool:
@@ -181,11 +187,11 @@ def after_event(
     persistent, persisted = (defined, place) if defines else (before.persistent, before.persisted)
     told, stated, moving, departed = before.told, before.stated, before.moving, before.departed
     if said is not None and tells:
-        told, stated, departed = said.state, place, (now or 1.0) if said.departs else 0.0
-        moving = said.moving or _stays(before, told)
+        told, stated, moving = said.state, place, said.moving or _stays(before, said.state)
+        departed = (now or 1.0) if said.departs else before.departed if moving == "in" else 0.0
         if before.moving == "in" and before.told in ACTIVE and told is State.SHUTOFF:
             # A migration that failed: the VM is where it was.
-            moving, departed = "in", now or 1.0
+            moving, departed = ("", before.departed) if before.departed else ("in", now or 1.0)
     elif newer:
         told = _untold(claim, event)
     since, mark = event.time, place if newer else before.mark
@@ -271,12 +277,12 @@ def _listed(claim: Claim, snapshot: Mark, domain: ListedDomain, now: float) -> C
         moving = _stays(claim, domain.state)
         if domain.state is State.PAUSED and domain.reason in PAUSED_FOR_MIGRATION:
             moving = "in" if claim.moving == "in" or claim.told not in ACTIVE else "out"
-        departed = 0.0
+        departed = claim.departed if moving == "in" else 0.0
         if domain.state is State.SHUTOFF:
             # A definition that stays behind says nothing of where the VM went; it may come before the event of that.
-            left = claim.told is not State.SHUTOFF and domain.reason == SHUTOFF_BY_MIGRATION
-            departed = (now or 1.0) if left else claim.departed
-            moving = claim.moving if departed else ""
+            left = claim.told is not State.SHUTOFF and domain.reason in SHUTOFF_FAR_AWAY
+            departed = (now or 1.0) if left and not claim.departed else claim.departed
+            moving = claim.moving if departed and claim.told is State.SHUTOFF else ""
         after = replace(after, told=domain.state, stated=snapshot, moving=moving, departed=departed)
     return after
 
@@ -288,7 +294,10 @@ def _unlisted(
     if claim.departed:
         # Its definition is gone as well, and still it runs somewhere else.
         persisted, mark = max(snapshot, claim.persisted), max(snapshot, claim.mark)
-        return {uuid: replace(claim, persistent=False, persisted=persisted, mark=mark)}
+        after = replace(claim, persistent=False, persisted=persisted, mark=mark)
+        if claim.moving == "in" and claim.told in ACTIVE:
+            after = replace(after, told=State.SHUTOFF, stated=snapshot, moving="")
+        return {uuid: _changed(claim, after, time, turn)}
     if claim.persisted > snapshot:
         # It was defined, or undefined, after the listing, and has not run since.
         after = replace(claim, told=State.SHUTOFF, stated=snapshot, moving="")
@@ -328,8 +337,8 @@ def arrivals(claims: Mapping[str, Claim]) -> dict[str, Claim]:
     """
     arrived = [node for node, claim in claims.items() if claim.moving == "arrived"]
     elsewhere = any(not claim.departed and claim.state is not State.ABSENT for claim in claims.values())
-    failed = departures_ended(claims, lambda claim: claim.moving == "in" and elsewhere)
-    left = departures_ended(claims, lambda claim: claim.moving != "in" and bool(arrived))
+    failed = departures_ended(claims, lambda claim: claim.never_came and elsewhere)
+    left = departures_ended(claims, lambda claim: not claim.never_came and bool(arrived))
     spent = {node: replace(claims[node], moving="") for node in arrived} if left else {}
     return {**failed, **left, **spent}
 
@@ -337,7 +346,7 @@ def arrivals(claims: Mapping[str, Claim]) -> dict[str, Claim]:
 def departures_ended(claims: Mapping[str, Claim], is_over: Callable[[Claim], bool]) -> dict[str, Claim]:
     """Claims, by node, of a VM that left by a migration, where that `is_over`; as they are without it."""
     return {
-        node: replace(claim, departed=0.0, moving="")
+        node: replace(claim, departed=0.0, moving="" if claim.told is State.SHUTOFF else claim.moving)
         for node, claim in claims.items()
         if claim.departed and is_over(claim)
     }

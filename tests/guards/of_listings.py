@@ -104,14 +104,14 @@ LISTINGS = (
     ),
     _guard(
         "a-definition-left-behind-is-no-stop",
-        "left = claim.told is not State.SHUTOFF and domain.reason == SHUTOFF_BY_MIGRATION",
+        "left = claim.told is not State.SHUTOFF and domain.reason in SHUTOFF_FAR_AWAY",
         "left = False",
         "5: a listing may come before the event of the departure",
     ),
     _guard(
         "a-departure-ends-once",
-        "left = claim.told is not State.SHUTOFF and domain.reason == SHUTOFF_BY_MIGRATION",
-        "left = domain.reason == SHUTOFF_BY_MIGRATION",
+        "left = claim.told is not State.SHUTOFF and domain.reason in SHUTOFF_FAR_AWAY",
+        "left = domain.reason in SHUTOFF_FAR_AWAY",
         "5: a definition that stayed behind is no new departure at each listing",
     ),
     _guard(

@@ -104,7 +104,8 @@ class Truth:
         moments = self.hypervisors[node].history.get(uuid, [])[max(0, bound) :]
         if claim is not None and claim.stated == NOTHING:
             return  # a guess: what told the state was refused, or is late
-        if claim is not None and claim.told is State.SHUTOFF and self._unheard.get((node, uuid), NOTHING) > claim.persisted:
+        unheard = self._unheard.get((node, uuid), NOTHING)
+        if claim is not None and claim.told is State.SHUTOFF and unheard > claim.persisted:
             return  # whether it has a definition may lie in the dead letters
         state = State.ABSENT if claim is None else claim.state
         if state is State.UNKNOWN or (bound < 0 and state is State.ABSENT):

@@ -12,7 +12,7 @@ from vmwatch.shared.states import State
 
 INCOMING, ARRIVED, FAILED = ("started", "migrated"), ("resumed", "migrated"), ("stopped", "failed")
 DEFINED, ENDED = ("defined", "added"), ("stopped", "shutdown")
-PAUSED_MIGRATION, PAUSED_STARTING, SHUTOFF_MIGRATED = 2, 11, 4
+PAUSED_MIGRATION, PAUSED_STARTING, SHUTOFF_MIGRATED, SHUTOFF_FAILED = 2, 11, 4, 6
 
 
 def tell(cluster: Cluster, node: Node, *steps: Step) -> None:
@@ -122,6 +122,55 @@ def test_a_source_whose_hand_over_is_only_listed_and_that_is_then_destroyed_is_s
 
 
 # One migration after another
+
+
+@pytest.mark.parametrize("lists", [False, True])
+@pytest.mark.parametrize("ends", ["told", "listed as failed", "not listed"])
+def test_a_way_back_that_fails_leaves_the_vm_where_it_went_though_nobody_hears_that_node(ends: str, lists: bool) -> None:
+    """The node where it went still says what it said long before: that the VM is stopped there."""
+    cluster = Cluster()
+    source, destination = running(cluster, persistent=ends != "not listed")
+    cluster.hear(destination, destination.inventory(domain("shutoff")))
+    tell(cluster, source, *HANDED_OVER, INCOMING)
+    if lists:
+        cluster.hear(source, source.inventory(domain("paused", reason=PAUSED_MIGRATION)))
+    if ends == "told":
+        tell(cluster, source, FAILED)
+    else:
+        left = [domain("shutoff", reason=SHUTOFF_FAILED)] if ends == "listed as failed" else []
+        neighbour = domain("running", uuid="00000000-0000-4000-8000-000000000001", name="neighbour")
+        cluster.hear(source, source.inventory(*left, neighbour))
+    assert cluster.state() is State.UNKNOWN
+    tell(cluster, destination, INCOMING, ARRIVED)
+    assert cluster.place() == ("destination", "running")
+    tell(cluster, destination, DEFINED, ENDED)
+    assert cluster.place() == ("destination", "shutoff")
+
+
+def test_a_way_back_that_waits_is_shown_as_paused_and_ends_the_departure_when_it_comes() -> None:
+    cluster = Cluster()
+    source, _ = running(cluster)
+    tell(cluster, source, *HANDED_OVER, INCOMING)
+    assert cluster.place() == ("source", "paused")
+    tell(cluster, source, ARRIVED, ENDED)
+    assert cluster.place() == ("source", "shutoff")
+
+
+def test_a_vm_that_ran_and_is_listed_as_failed_may_have_left_and_not_come_back() -> None:
+    """Both migrations are told later; and where it died instead, it is nowhere, and stopped when that is known."""
+    cluster = Cluster()
+    source, destination = running(cluster)
+    listed = domain("shutoff", reason=SHUTOFF_FAILED)
+    cluster.hear(source, source.inventory(listed))
+    assert cluster.state() is State.UNKNOWN
+
+    def answer() -> None:
+        for node, domains in ((source, [listed]), (destination, [])):
+            cluster.hear(node)
+            cluster.list_if_wanted(node, *domains)
+
+    cluster.turn(ARRIVES_WITHIN_S + 5, answer)
+    assert cluster.place() == ("source", "shutoff")
 
 
 @pytest.mark.parametrize("undefined", [False, True])
