@@ -126,7 +126,7 @@ def test_a_source_whose_hand_over_is_only_listed_and_that_is_then_destroyed_is_s
 
 @pytest.mark.parametrize("lists", [False, True])
 @pytest.mark.parametrize("ends", ["told", "listed as failed", "not listed"])
-def test_a_way_back_that_fails_leaves_the_vm_where_it_went_though_nobody_hears_that_node(ends: str, lists: bool) -> None:
+def test_a_way_back_that_fails_leaves_the_vm_where_it_went_though_that_node_is_silent(ends: str, lists: bool) -> None:
     """The node where it went still says what it said long before: that the VM is stopped there."""
     cluster = Cluster()
     source, destination = running(cluster, persistent=ends != "not listed")
