@@ -22,8 +22,11 @@ Mark = tuple[int, int]
 NOTHING: Mark = (0, 0)
 
 
-Moving = Literal["", "in", "out", "arrived"]
-"""Which end of a live migration that is under way a claim is; or that the VM came here by one, and is here since."""
+Moving = Literal["", "in", "back", "out", "arrived"]
+"""Which end of a live migration that is under way a claim is; or that the VM came here by one, and is here since.
+
+`back`: as `in`, of a VM that had left here, and that no other node has shown since."""
+_WAITING: tuple[Moving, ...] = ("in", "back")
 
 
 class Claim(Struct, frozen=True):
@@ -73,7 +76,7 @@ class Claim(Struct, frozen=True):
     @property
     def is_moving(self) -> bool:
         """It is one end of a migration that is under way."""
-        return self.moving in ("in", "out")
+        return self.moving in (*_WAITING, "out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +182,10 @@ def after_event(
         after = replace(after, persistent=persistent, persisted=place)
     if told is not None and tells:
         departed = (now or 1.0) if told.departs else 0.0
-        moving = told.moving or _stays(before, told.state)
+        moving = (_waits(before) if told.moving == "in" else told.moving) or _stays(before, told.state)
         after = replace(after, told=told.state, stated=place, moving=moving, departed=departed)
-        if before.moving == "in" and before.told in ACTIVE and told.state is State.SHUTOFF:
-            # A migration that failed: the VM is where it was.
-            after = replace(after, moving="in", departed=now or 1.0)
+        if _has_failed(before, told.state):
+            after = replace(after, moving=_after_failure(before), departed=now or 1.0)
     elif newer:
         after = replace(after, told=_untold(claim, event))
     return _changed(before, after, event.time, turn)
@@ -191,7 +193,22 @@ def after_event(
 
 def _stays(before: Claim, state: State) -> Moving:
     """Where the VM came to by a migration it is until it ends."""
-    return "arrived" if state in ACTIVE and before.moving in ("in", "arrived") else ""
+    return "arrived" if state in ACTIVE and before.moving in (*_WAITING, "arrived") else ""
+
+
+def _waits(before: Claim) -> Moving:
+    """What an end is that waits for the guest: where a VM left from and nobody has shown it since, it may come back."""
+    return "back" if before.moving == "back" or (before.departed and before.moving != "in") else "in"
+
+
+def _has_failed(before: Claim, state: State) -> bool:
+    """A migration to here that ends without the guest: the VM is where it was."""
+    return before.moving in _WAITING and before.told in ACTIVE and state is State.SHUTOFF
+
+
+def _after_failure(before: Claim) -> Moving:
+    """Any other node may tell where the VM is; of one that had left here only its arrival does, as before."""
+    return "in" if before.moving == "in" else ""
 
 
 def _told_by(before: Claim, event: Event) -> _Told | None:
@@ -201,7 +218,7 @@ def _told_by(before: Claim, event: Event) -> _Told | None:
         return _Told(State.ABSENT) if stopped else None
     if event.state is None:
         return None
-    if before.moving == "in" and (event.event, event.detail) == ("shutdown", "host"):
+    if before.moving in _WAITING and (event.event, event.detail) == ("shutdown", "host"):
         return _Told(State.PAUSED, moving="in")  # libvirt ends what waited for the guest; a guest that waits does not
     return _MIGRATION.get((event.event, event.detail)) or _Told(event.state)
 
@@ -264,13 +281,14 @@ def _listed(claim: Claim, snapshot: Mark, domain: ListedDomain, now: float) -> C
     if snapshot >= claim.stated:
         moving = _stays(claim, domain.state)
         if domain.state is State.PAUSED and domain.reason in PAUSED_FOR_MIGRATION:
-            moving = "in" if claim.moving == "in" or claim.told not in ACTIVE else "out"
+            moving = _waits(claim) if claim.moving in _WAITING or claim.told not in ACTIVE else "out"
         departed = 0.0
         if domain.state is State.SHUTOFF:
             # A definition that stays behind says nothing of where the VM went; it may come before the event of that.
             left = claim.told is not State.SHUTOFF and domain.reason == SHUTOFF_BY_MIGRATION
-            departed = (now or 1.0) if left else claim.departed
-            moving = claim.moving if departed else ""
+            failed = _has_failed(claim, domain.state)
+            departed = (now or 1.0) if left or failed else claim.departed
+            moving = _after_failure(claim) if failed else claim.moving if departed else ""
         after = replace(after, told=domain.state, stated=snapshot, moving=moving, departed=departed)
     return after
 

@@ -37,19 +37,19 @@ CLAIMS = (
     ),
     _guard(
         "the-incoming-end-moves",
-        'return self.moving in ("in", "out")',
+        'return self.moving in (*_WAITING, "out")',
         'return self.moving == "out"',
         "5: the destination waits, and does not hold the VM",
     ),
     _guard(
         "the-outgoing-end-moves",
-        'return self.moving in ("in", "out")',
-        'return self.moving == "in"',
+        'return self.moving in (*_WAITING, "out")',
+        "return self.moving in _WAITING",
         "5: the source that handed over does not hold the VM any more",
     ),
     _guard(
         "who-arrived-moves-no-more",
-        'return self.moving in ("in", "out")',
+        'return self.moving in (*_WAITING, "out")',
         "return bool(self.moving)",
         "6: a VM that has arrived is held where it is",
     ),

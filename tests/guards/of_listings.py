@@ -86,20 +86,20 @@ LISTINGS = (
     ),
     _guard(
         "a-listed-end-that-came-is-incoming",
-        'moving = "in" if claim.moving == "in" or claim.told not in ACTIVE else "out"',
-        'moving = "in" if claim.told not in ACTIVE else "out"',
+        'moving = _waits(claim) if claim.moving in _WAITING or claim.told not in ACTIVE else "out"',
+        'moving = _waits(claim) if claim.told not in ACTIVE else "out"',
         "5: the destination waits",
     ),
     _guard(
         "a-listed-end-that-is-new-is-incoming",
-        'moving = "in" if claim.moving == "in" or claim.told not in ACTIVE else "out"',
-        'moving = "in" if claim.moving == "in" else "out"',
+        'moving = _waits(claim) if claim.moving in _WAITING or claim.told not in ACTIVE else "out"',
+        'moving = _waits(claim) if claim.moving in _WAITING else "out"',
         "5: the destination waits",
     ),
     _guard(
         "a-listed-end-that-ran-is-outgoing",
-        'moving = "in" if claim.moving == "in" or claim.told not in ACTIVE else "out"',
-        'moving = "in"',
+        'moving = _waits(claim) if claim.moving in _WAITING or claim.told not in ACTIVE else "out"',
+        "moving = _waits(claim)",
         "5: the source hands over",
     ),
     _guard(
@@ -116,15 +116,21 @@ LISTINGS = (
     ),
     _guard(
         "a-listed-definition-ends-no-departure",
-        "departed = (now or 1.0) if left else claim.departed",
-        "departed = (now or 1.0) if left else 0.0",
+        "departed = (now or 1.0) if left or failed else claim.departed",
+        "departed = (now or 1.0) if left or failed else 0.0",
         "5: a definition that stays behind says nothing of where the VM went",
     ),
     _guard(
         "a-listed-definition-leaves-a-failure-one",
-        'moving = claim.moving if departed else ""',
-        'moving = ""',
+        'if failed else claim.moving if departed else ""',
+        'if failed else ""',
         "5: a migration that failed is over when another node has the VM",
+    ),
+    _guard(
+        "a-listed-failure-stops-no-vm",
+        "failed = _has_failed(claim, domain.state)",
+        "failed = False",
+        "5: what ends at the destination without the guest is not the VM's end",
     ),
     _guard(
         "a-missing-vm-that-left-is-not-gone",
