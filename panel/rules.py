@@ -188,10 +188,9 @@ def after_event(
     told, stated, moving, departed = before.told, before.stated, before.moving, before.departed
     if said is not None and tells:
         told, stated, moving = said.state, place, said.moving or _stays(before, said.state)
-        departed = (now or 1.0) if said.departs else before.departed if moving == "in" else 0.0
-        if before.moving == "in" and before.told in ACTIVE and told is State.SHUTOFF:
-            # A migration that failed: the VM is where it was.
-            moving, departed = ("", before.departed) if before.departed else ("in", now or 1.0)
+        departed = (now or 1.0) if said.departs else _still_away(before, moving)
+        if _has_failed(before, told):
+            moving, departed = _where_it_was(before, now)
     elif newer:
         told = _untold(claim, event)
     since, mark = event.time, place if newer else before.mark
@@ -204,6 +203,22 @@ def after_event(
 def _stays(before: Claim, state: State) -> Moving:
     """Where the VM came to by a migration it is until it ends."""
     return "arrived" if state in ACTIVE and before.moving in ("in", "arrived") else ""
+
+
+def _still_away(before: Claim, moving: Moving) -> float:
+    """When a VM left that a migration brings back: until it has come it is where it went."""
+    return before.departed if moving == "in" and not before.never_came else 0.0
+
+
+def _has_failed(before: Claim, state: State) -> bool:
+    """A migration to here has ended without the guest."""
+    return before.moving == "in" and before.told in ACTIVE and state is State.SHUTOFF
+
+
+def _where_it_was(before: Claim, now: float) -> tuple[Moving, float]:
+    """(moving, departed) of a VM that did not come: any node that runs it tells where it is; of one that had left here
+    only its arrival does, as before."""
+    return ("", before.departed) if before.departed else ("in", now or 1.0)
 
 
 def _told_by(before: Claim, event: Event) -> _Told | None:
@@ -277,12 +292,14 @@ def _listed(claim: Claim, snapshot: Mark, domain: ListedDomain, now: float) -> C
         moving = _stays(claim, domain.state)
         if domain.state is State.PAUSED and domain.reason in PAUSED_FOR_MIGRATION:
             moving = "in" if claim.moving == "in" or claim.told not in ACTIVE else "out"
-        departed = claim.departed if moving == "in" else 0.0
+        departed = _still_away(claim, moving)
         if domain.state is State.SHUTOFF:
             # A definition that stays behind says nothing of where the VM went; it may come before the event of that.
             left = claim.told is not State.SHUTOFF and domain.reason in SHUTOFF_FAR_AWAY
             departed = (now or 1.0) if left and not claim.departed else claim.departed
             moving = claim.moving if departed and claim.told is State.SHUTOFF else ""
+            if _has_failed(claim, domain.state):
+                moving, departed = _where_it_was(claim, now)
         after = replace(after, told=domain.state, stated=snapshot, moving=moving, departed=departed)
     return after
 

@@ -30,10 +30,12 @@ def listed() -> str:
 
 def tried(guards: Sequence[Guard], seeds: int, processes: int) -> Iterator[Found]:
     """Try them, so many side by side, each in a copy of the tree that is its own meanwhile."""
-    with ExitStack() as stack, ThreadPoolExecutor(processes) as pool:
+    with ExitStack() as stack:
         idle: SimpleQueue[Workshop] = SimpleQueue()
         for _ in range(processes):
             idle.put(stack.enter_context(Workshop(seeds)))
+        pool = ThreadPoolExecutor(processes)
+        stack.callback(pool.shutdown, cancel_futures=True)
 
         def attempt(guard: Guard) -> Found:
             workshop = idle.get()

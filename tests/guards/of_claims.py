@@ -10,10 +10,10 @@ def _guard(name: str, text: str, replacement: str, keeps: str) -> Guard:
 
 
 CLAIMS = (
-    _guard("left-is-unknown", "if self.departed:", "if False:", "5: a VM that left by a migration is not stopped"),
+    _guard("left-is-unknown", "if departed:", "if False:", "5: a VM that left by a migration is not stopped"),
     _guard(
         "ended-without-definition-is-gone",
-        "if self.persistent is False:",
+        "if persistent is False:",
         "if False:",
         "1: a VM without a definition is gone when it ends",
     ),
@@ -132,25 +132,25 @@ ARRIVALS = (
     ),
     _guard(
         "a-failure-waits-for-another-node",
-        'lambda claim: claim.moving == "in" and elsewhere',
-        'lambda claim: claim.moving == "in"',
+        "lambda claim: claim.never_came and elsewhere",
+        "lambda claim: claim.never_came",
         "5: the VM is where it was, once somebody says so",
     ),
     _guard(
         "only-a-failure-ends-with-any-word",
-        'lambda claim: claim.moving == "in" and elsewhere',
+        "lambda claim: claim.never_came and elsewhere",
         "lambda claim: elsewhere",
         "5: what another node said long ago is no arrival",
     ),
     _guard(
         "who-left-waits-for-an-arrival",
-        'lambda claim: claim.moving != "in" and bool(arrived)',
-        'lambda claim: claim.moving != "in"',
+        "lambda claim: not claim.never_came and bool(arrived)",
+        "lambda claim: not claim.never_came",
         "5: unknown until it has arrived somewhere",
     ),
     _guard(
         "a-failure-spends-no-arrival",
-        'lambda claim: claim.moving != "in" and bool(arrived)',
+        "lambda claim: not claim.never_came and bool(arrived)",
         "lambda claim: bool(arrived)",
         "5: one arrival ends one departure, and a migration that failed is none",
     ),

@@ -219,7 +219,7 @@ ENDS = (
     ),
     _guard(
         "a-decision-forgets-the-failures",
-        "        failures=0,\n        pause_s=0.0,\n        note=\"\",\n        ask=False,\n",
+        '        failures=0,\n        pause_s=0.0,\n        note="",\n        ask=False,\n',
         "        ask=False,\n",
         "the definition is put back at once",
     ),

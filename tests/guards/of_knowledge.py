@@ -106,14 +106,14 @@ KNOWN = (
     ),
     _of_knowledge(
         "a-key-at-the-base-is-kept",
-        "if seq >= base}",
-        "if seq > base}",
+        "under.keys.get(key, ()) if seq >= base}",
+        "under.keys.get(key, ()) if seq > base}",
         "9: every event is registered once",
     ),
     _of_knowledge(
         "a-drafts-keys-are-known",
-        "return seq in self.keys.get(key, ()) or self._under.has_key(key, seq)",
-        "return self._under.has_key(key, seq)",
+        "self._under.unknown(key, seqs) if seq >= base}.difference(self.keys.get(key, ()))",
+        "self._under.unknown(key, seqs) if seq >= base}",
         "9: every event is registered once",
     ),
     _of_knowledge(

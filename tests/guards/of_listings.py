@@ -116,15 +116,21 @@ LISTINGS = (
     ),
     _guard(
         "a-listed-definition-ends-no-departure",
-        "departed = (now or 1.0) if left else claim.departed",
-        "departed = (now or 1.0) if left else 0.0",
+        "if left and not claim.departed else claim.departed",
+        "if left and not claim.departed else 0.0",
         "5: a definition that stays behind says nothing of where the VM went",
     ),
     _guard(
         "a-listed-definition-leaves-a-failure-one",
-        'moving = claim.moving if departed else ""',
+        'moving = claim.moving if departed and claim.told is State.SHUTOFF else ""',
         'moving = ""',
         "5: a migration that failed is over when another node has the VM",
+    ),
+    _guard(
+        "a-listed-failure-stops-no-vm",
+        "            if _has_failed(claim, domain.state):\n",
+        "            if False:\n",
+        "5: what ends at the destination without the guest is not the VM's end",
     ),
     _guard(
         "a-missing-vm-that-left-is-not-gone",
@@ -134,8 +140,8 @@ LISTINGS = (
     ),
     _guard(
         "a-missing-definition-is-missed",
-        "return {uuid: replace(claim, persistent=False, persisted=persisted, mark=mark)}",
-        "return {uuid: replace(claim, persisted=persisted, mark=mark)}",
+        "after = replace(claim, persistent=False, persisted=persisted, mark=mark)",
+        "after = replace(claim, persisted=persisted, mark=mark)",
         "5: when it has arrived nothing is left at the source",
     ),
     _guard(

@@ -9,29 +9,33 @@ def _guard(name: str, text: str, replacement: str, keeps: str) -> Guard:
     return Guard(name, FILE, text, replacement, keeps)
 
 
+def _known(name: str, text: str, replacement: str, keeps: str) -> Guard:
+    return Guard(name, "panel/knowledge.py", text, replacement, keeps)
+
+
 REGISTERING = (
-    _guard(
+    _known(
         "below-the-base-all-is-known",
-        "if (known is not None and seq < known.base) or draft.has_key(key, seq):",
-        "if draft.has_key(key, seq):",
+        "return {seq for seq in seqs if seq >= base}.difference",
+        "return set(seqs).difference",
         "9: every event is registered once",
     ),
-    _guard(
+    _known(
         "at-the-base-nothing-is-known-by-itself",
-        "seq < known.base)",
-        "seq <= known.base)",
+        "return {seq for seq in seqs if seq >= base}.difference",
+        "return {seq for seq in seqs if seq > base}.difference",
         "9: every event is registered",
     ),
-    _guard(
+    _known(
         "a-key-is-known",
-        "if (known is not None and seq < known.base) or draft.has_key(key, seq):",
-        "if known is not None and seq < known.base:",
+        "return {seq for seq in seqs if seq >= base}.difference(self.keys.get(key, ()))",
+        "return {seq for seq in seqs if seq >= base}",
         "9: every event is registered once",
     ),
     _guard(
         "a-registered-message-is-remembered",
-        "        draft.keys.setdefault(key, set()).add(seq)\n",
-        "",
+        "        draft.keys.setdefault(key, set()).update(registered)\n",
+        "        pass\n",
         "9: every event is registered once",
     ),
     _guard("after-a-refusal-a-listing", "    if verdict.refused:\n", "    if False:\n", "3: the picture may lag now"),
@@ -119,7 +123,7 @@ NODES = (
     ),
     _guard(
         "a-status-that-is-no-text-is-not-kept",
-        "    except UnicodeDecodeError:\n        return b\"\"\n",
+        '    except UnicodeDecodeError:\n        return b""\n',
         "    except UnicodeDecodeError:\n        pass\n",
         "9: it could not be stored, and every report with it would fail",
     ),

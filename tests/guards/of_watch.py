@@ -203,9 +203,7 @@ TELLING = (
     ),
     _guard("a-master-that-is-back-is-no-problem", "elif not silent:", "elif False:", "Problems: they close themselves"),
     *(
-        _guard(
-            f"{word}-is-a-problem", f"{reason}: Kind.{kind}", f'"{reason}": Kind.{kind}', "Problems: of this type"
-        )
+        _guard(f"{word}-is-a-problem", f"{reason}: Kind.{kind}", f'"{reason}": Kind.{kind}', "Problems: of this type")
         for word, reason, kind in (
             ("silence", "NO_LIFE", "NODE_SILENT"),
             ("libvirt-that-does-not-answer", "NO_LIBVIRT", "NODE_SILENT"),

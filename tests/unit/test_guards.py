@@ -9,7 +9,7 @@ import pytest
 from tests.guards.__main__ import chosen, listed
 from tests.guards.guard import Guard, GuardError
 from tests.guards.table import GUARDS
-from tests.guards.trial import Found, modules_for
+from tests.guards.trial import Found, Workshop, modules_for
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -55,3 +55,15 @@ def test_a_guard_counts_as_missed_only_by_a_test_that_ran() -> None:
     assert Found(guard).survived
     assert Found(guard, "test_x", "NameError: name 'a' is not defined").survived
     assert not Found(guard, "test_x", "assert 1 == 2").survived
+
+
+def test_what_is_taken_away_in_a_copy_is_missed_there_and_what_is_no_guard_is_not() -> None:
+    guard = next(guard for guard in GUARDS if guard.name == "as-of-is-from-before-the-listing")
+    harmless = Guard("harmless", guard.file, "LISTING_LIMIT_S = 60.0", "LISTING_LIMIT_S = 61.0", "nothing")
+    before = source_of(guard.file)[0]
+    with Workshop(seeds=0) as workshop:
+        found = workshop.try_without(guard)
+        assert "test_as_of_is_what_was_assigned_before_it_began" in found.by
+        assert not found.survived
+        assert workshop.try_without(harmless).survived
+    assert (ROOT / guard.file).read_text() == before

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.panel.cluster import Cluster, Node, domain
+from tests.unit.panel.cluster import UUID, Cluster, Node, domain
 from tests.unit.panel.test_migration import HANDED_OVER, STOPPED, Step, running
 from vmwatch.panel.watch import ARRIVES_WITHIN_S
 from vmwatch.shared.states import State
@@ -319,3 +319,57 @@ def test_what_left_while_others_were_looked_for_is_looked_for_anew() -> None:
     asked.keep_quiet = set()
     asked.turn(3)
     assert cluster.state(OTHER) is State.SHUTOFF
+
+
+# Away, and not back
+
+
+@pytest.mark.parametrize("lists", ["", "waiting", "afterwards"])
+@pytest.mark.parametrize("ends", [[FAILED], [("shutdown", "host"), ("stopped", "destroyed")]])
+def test_a_vm_that_left_and_whose_way_back_fails_is_still_away(ends: list[Step], lists: str) -> None:
+    """Where it went to is not heard yet; that a third node has an old definition of it says nothing."""
+    cluster = Cluster()
+    source, third = running(cluster)[0], Node("third")
+    cluster.hear(third, third.inventory(domain("shutoff")))
+    tell(cluster, source, *HANDED_OVER, INCOMING)
+    if lists == "waiting":
+        cluster.hear(source, source.inventory(domain("paused", reason=PAUSED_STARTING)))
+    tell(cluster, source, *(ends if lists != "afterwards" else []))
+    if lists:
+        cluster.hear(source, source.inventory(domain("shutoff", reason=6)))
+    assert cluster.state() is State.UNKNOWN
+    destination = Node("destination")
+    tell(cluster, destination, INCOMING, DEFINED, ARRIVED)
+    assert cluster.place() == ("destination", "running")
+    tell(cluster, destination, ENDED)
+    assert cluster.place() == ("destination", "shutoff")
+
+
+def test_a_way_back_that_fails_without_a_definition_leaves_the_vm_away() -> None:
+    cluster = Cluster()
+    source, _ = running(cluster, persistent=False)
+    tell(cluster, source, *HANDED_OVER, INCOMING)
+    cluster.hear(source, source.inventory(domain("running", uuid=OTHER, name="db")))
+    assert cluster.state() is State.UNKNOWN
+
+
+def test_a_migration_that_fails_twice_is_over_with_any_word_of_another_node() -> None:
+    cluster = Cluster()
+    source, destination = Node("source"), Node("destination")
+    tell(cluster, destination, INCOMING, FAILED, INCOMING, FAILED)
+    assert cluster.state() is State.UNKNOWN
+    cluster.hear(source, source.inventory(domain("shutoff")))
+    assert cluster.place() == ("source", "shutoff")
+
+
+def test_a_vm_that_left_and_is_back_before_its_departure_was_paid_is_back() -> None:
+    cluster = Cluster()
+    source, destination = running(cluster)
+    tell(cluster, source, *HANDED_OVER, INCOMING)
+    assert cluster.known.vms[UUID]["source"].is_moving
+    assert not cluster.known.vms[UUID]["source"].is_held
+    tell(cluster, source, ARRIVED)
+    tell(cluster, destination, INCOMING, ARRIVED, *HANDED_OVER)
+    assert cluster.place() == ("source", "running")
+    tell(cluster, source, ENDED)
+    assert cluster.place() == ("source", "shutoff")

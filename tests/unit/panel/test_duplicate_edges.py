@@ -146,3 +146,13 @@ def test_a_vm_that_a_node_forgot_and_has_again_writes_no_disk_that_it_had_before
     trio.tell(A, "started", "booted")
     trio.turn(120)
     assert trio.found == []
+
+
+def test_a_vm_that_arrived_while_its_source_runs_on_is_a_duplicate(trio: Trio) -> None:
+    trio.tell(B, "started", "migrated")
+    trio.turn(GRACE_S + 5)
+    assert trio.found == []
+    trio.lists[B] = [domain("running", reason=2)]
+    trio.tell(B, "resumed", "migrated")
+    trio.turn(GRACE_S + 5)
+    assert [one.object for one in trio.found] == [UUID]
