@@ -16,8 +16,8 @@ from tests.testbed.daemon import can_mask, needed_programs
 from tests.testbed.qemu import EMULATOR
 from tests.testbed.stack import short_folder
 
-LEAST_MINUTES = 0.4
-"""Two periods of the poller, and room for each kind of fault."""
+LEAST_MINUTES = 1.0
+"""Room for each kind of fault, and for quiet time between them."""
 FULL = Course()
 
 
@@ -46,6 +46,9 @@ def parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         default=FULL.heartbeat_s,
         help="vmwatch's heartbeat_interval (default: %(default)g)",
+    )
+    made.add_argument(
+        "--storm", action="store_true", help="changes come as thick during faults: only false stops are judged"
     )
     made.add_argument("--json", metavar="FILE", type=Path, help="write the figures here as well")
     made.add_argument("--keep", metavar="FOLDER", type=Path, help="move logs and databases here, if a goal is missed")
@@ -78,7 +81,8 @@ def main() -> int:
     (folder / "tmp").mkdir(parents=True)
     # What programs leave in the temporary folder when they are killed goes with the folder.
     os.environ["TMPDIR"] = tempfile.tempdir = str(folder / "tmp")
-    course = Course(options.minutes * 60, options.seed, many=options.vms, heartbeat_s=options.heartbeat)
+    many, heartbeat_s, storm = options.vms, options.heartbeat, options.storm
+    course = Course(options.minutes * 60, options.seed, many=many, heartbeat_s=heartbeat_s, storm=storm)
     try:
         outcome = Run(folder, course, lambda line: print(line, file=sys.stderr, flush=True)).outcome()
         if options.keep and not outcome.is_well:

@@ -95,6 +95,11 @@ class Witness(Observer):
             yield
             self._look_at(uuid)
 
+    def look_at(self, uuid: str) -> None:
+        """Take a sample of one VM, which will soon be something else."""
+        with self._lock:
+            self._look_at(uuid)
+
     def _look_at(self, uuid: str) -> None:
         if self._connection is None:
             return

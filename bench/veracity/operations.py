@@ -114,8 +114,8 @@ class RealOperator:
             xml = guests.domain_xml(name, self._uuids[name], image)
             boot(self._connection(REAL[number % len(REAL)]), xml)
 
-    def change(self, step: Step) -> None:
-        """One change of one VM."""
+    def change(self, step: Step, look_at: Callable[[str, str], None]) -> None:
+        """One change of one VM. `look_at` is told of a node and a VM there that will soon be something else."""
         number = int(step.which * len(self._names))
         node, domain = self._find(self._names[number])
         ways = dict(REAL_WAYS[state_of_libvirt(domain.state()[0])])
@@ -129,7 +129,7 @@ class RealOperator:
             "suspend": domain.suspend,
             "resume": domain.resume,
             "reset": domain.reset,
-            "restart": lambda: (domain.destroy(), domain.create()),
+            "restart": lambda: self._restart(domain, lambda: look_at(node, domain.UUIDString())),
             "kill -9": lambda: self._kill(node, domain),
             "migrate": lambda: self._migrate(node, domain, way, definition_moves=int(step.at_s * 100) % 4 > 0),
             "cancel a migration": lambda: self._cancel(node, domain),
@@ -159,6 +159,12 @@ class RealOperator:
         if known is None or not known.isAlive() or not _answers(known):
             known = self._connections[node] = libvirt.open(self._daemons[node].uri)
         return known
+
+    @staticmethod
+    def _restart(domain: libvirt.virDomain, look: Callable[[], None]) -> None:
+        domain.destroy()
+        look()
+        domain.create()
 
     def _kill(self, node: str, domain: libvirt.virDomain) -> None:
         """As the kernel's out-of-memory killer does."""

@@ -119,7 +119,7 @@ class Run:
                 cluster.operators[step.node].change(step, self._witnesses[step.node].looking)
                 return
             case Deed.REAL_CHANGE:
-                cluster.real_operator.change(step)
+                cluster.real_operator.change(step, lambda node, vm: self._witnesses[node].look_at(vm))
                 return
             case Deed.LIBVIRTD:
                 self._restart_libvirtd(step)
@@ -180,8 +180,7 @@ class Run:
         lines = {node: witness.record.vms for node, witness in self._witnesses.items()}
         vms = {vm for timelines in lines.values() for vm in timelines}
         truths = {
-            vm: join([timelines[vm].spans(begin, end) for timelines in lines.values() if vm in timelines])
-            for vm in vms
+            vm: join([timelines[vm].spans(begin, end) for timelines in lines.values() if vm in timelines]) for vm in vms
         }
         observers = (*self._witnesses.values(), self._onlooker)
         self._troubles += [observer.failure for observer in observers if observer.failure]

@@ -179,9 +179,7 @@ def test_the_true_share_lies_between_the_two_that_are_told(
     end = 10.0
     moments = sorted({since for since, _ in (*true[0], *shown[0]) if since < end} | {0.0, end})
     wrong_s = sum(
-        until - since
-        for since, until in pairwise(moments)
-        if value_at(true[0], since) != value_at(shown[0], since)
+        until - since for since, until in pairwise(moments) if value_at(true[0], since) != value_at(shown[0], since)
     )
     found = reckon({VM: true[1].spans(0, end)}, {VM: shown[1]}, 0, end)
     assert found.wrong_least * end <= wrong_s + 1e-9
