@@ -173,9 +173,9 @@ class RealOperator:
     def _migrate(self, node: str, domain: libvirt.virDomain, way: Way, *, definition_moves: bool) -> None:
         flags = libvirt.VIR_MIGRATE_PERSIST_DEST | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE if definition_moves else 0
         with Migration(domain, self._other(node), way, flags=flags) as migration:
-            error = migration.finish()
-        if error:
-            raise AssertionError(f"a migration from {node} failed: {error}")
+            migration.finish()
+        if migration.error is not None:
+            raise migration.error
 
     def _cancel(self, node: str, domain: libvirt.virDomain) -> None:
         with Migration(domain, self._other(node), slow=True) as migration:

@@ -12,7 +12,7 @@ from bench.veracity.verdict import Reckoning, Stop, Stretch, Verdict
 
 MOST_OF_RIVAL = 0.1
 """The goal: we are wrong at most a tenth of the better rival's time."""
-EXAMPLES = 10
+EXAMPLES = 30
 
 
 @dataclass

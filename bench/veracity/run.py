@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
+import libvirt
 import psutil
 
 from bench.veracity.cluster import Cluster
@@ -27,6 +28,7 @@ RIGHT_LIMIT_S = 180.0
 KILLED_TOO = 0.5
 """Of the restarts of a real hypervisor's libvirtd so many find that a VM's QEMU was killed meanwhile."""
 GRACEFUL = 0.5
+REFUSED = "refused by libvirt"
 
 Say = Callable[[str], None]
 
@@ -51,8 +53,8 @@ class Run:
             self._begin(looking)
             begin = time.monotonic()
             self._play(begin)
-            self._wait(begin + self._course.seconds)
-            end = time.monotonic()
+            end = begin + self._course.seconds
+            self._wait(end)
             settled_s = self._settle()
             wrong = self._wrong(OURS)
             looking.close()
@@ -115,11 +117,8 @@ class Run:
     def _do(self, step: Step) -> None:
         cluster = self._cluster
         match step.deed:
-            case Deed.CHANGE:
-                cluster.operators[step.node].change(step, self._witnesses[step.node].looking)
-                return
-            case Deed.REAL_CHANGE:
-                cluster.real_operator.change(step, lambda node, vm: self._witnesses[node].look_at(vm))
+            case Deed.CHANGE | Deed.REAL_CHANGE:
+                self._change(step)
                 return
             case Deed.LIBVIRTD:
                 self._restart_libvirtd(step)
@@ -140,6 +139,16 @@ class Run:
                 cluster.rival_panel.come_back()
         self._done[step.deed] += 1
         self._say(f"{step.at_s:6.1f} s  {step.deed} {step.node} {step.lasts_s:.1f} s")
+
+    def _change(self, step: Step) -> None:
+        """What libvirt refuses has not happened: the truth is what it says, and not what was asked for."""
+        try:
+            if step.deed is Deed.CHANGE:
+                self._cluster.operators[step.node].change(step, self._witnesses[step.node].looking)
+            else:
+                self._cluster.real_operator.change(step, lambda node, vm: self._witnesses[node].look_at(vm))
+        except libvirt.libvirtError:
+            self._done[REFUSED] += 1
 
     def _restart_libvirtd(self, step: Step) -> None:
         cluster = self._cluster
