@@ -25,7 +25,6 @@ COMPRESSION = 12.0
 """An hour in five minutes."""
 CHANGE_EVERY_S = 1200.0
 """Of one VM of a node with many, in the hour."""
-REAL_CHANGE_EVERY_S = 360.0
 FAULTS_IN_S = 300.0
 """Of each kind of fault the script has `_FAULTS` in so long a run, and at least one of those of a shorter one."""
 SHORT_S = 120.0
@@ -76,6 +75,8 @@ class Course:
     poll_s: float = 10.0
     sample_s: float = 0.1
     storm: bool = False
+    real_change_every_s: float = 360.0
+    """Of one real VM, in the hour."""
 
     @property
     def hour_s(self) -> float:
@@ -136,7 +137,7 @@ class Pace:
 def _changes(course: Course, chance: random.Random) -> list[Step]:
     """At moments of the hour."""
     wanted = [(Deed.CHANGE, node, course.many / CHANGE_EVERY_S) for node in MANY]
-    wanted.append((Deed.REAL_CHANGE, "", course.real / REAL_CHANGE_EVERY_S))
+    wanted.append((Deed.REAL_CHANGE, "", course.real / course.real_change_every_s))
     last_s = END_SHARE * course.hour_s
     return [
         Step(chance.uniform(0, last_s), deed, node, which=chance.random(), how=chance.random())

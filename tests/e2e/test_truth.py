@@ -15,7 +15,7 @@ from tests.testbed.stack import short_folder
 
 pytestmark = needs_root()
 
-SHORT = Course(seconds=30.0, seed=4, many=15, real=4, storm=True)
+SHORT = Course(seconds=30.0, seed=24, many=15, real=4, storm=True, real_change_every_s=120.0)
 TIMEOUT_S = 900
 """Three quarters of a minute on a machine of its own; whoever shares one must not fail for that."""
 
