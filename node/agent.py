@@ -208,6 +208,7 @@ class Agent:
         else:
             log.error("the connection to libvirt at %s was lost: %s", source.uri, source.lost_reason)
             self._say("libvirt_lost", source.lost_reason)
+            self._sender.beat()  # the panel must not take what it knows for true while libvirt is away
         deadline = self._clock.monotonic() + FLUSH_S
         while requests < 2 and self._signals.stop_requests == requests:
             now = self._clock.monotonic()

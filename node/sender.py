@@ -154,6 +154,8 @@ class Sender:
         self.master = master
         self.stamp = -1
         self.received = None
+        # Only a heartbeat that names this run is a sign of life; till then what it says of libvirt counts for nothing.
+        self._heartbeat_at = -math.inf
         if master not in self._greeted:
             self._greeted.append(master)
             self._rewind = True

@@ -6,8 +6,6 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-import msgspec
-from msgspec import Struct
 from msgspec.structs import replace
 
 from vmwatch.panel.duplicates import Duplicates
@@ -16,6 +14,7 @@ from vmwatch.panel.knowledge import Draft, Node
 from vmwatch.panel.problems import Kind, Level, close_problem, keep_problem, open_objects
 from vmwatch.panel.registration import EMPTY, EMPTY_AGAIN_S
 from vmwatch.panel.rules import Claim, departures_ended
+from vmwatch.shared.nodestatus import libvirt_answers
 
 SILENT_AFTER_INTERVALS = 3
 """So many heartbeats missed, and a node is silent."""
@@ -33,13 +32,6 @@ TWO_AGENTS = "two agents say that they are this node"
 OLD_EPOCH = "its messages are older than what is known of it"
 
 _MASTER = "vmwatch-master"
-
-
-class _Heartbeat(Struct):
-    libvirt_answers: bool = True
-
-
-_heartbeat = msgspec.json.Decoder(_Heartbeat)
 
 
 @dataclass(slots=True)
@@ -185,11 +177,7 @@ def _is_overdue(claim: Claim, wall: float) -> bool:
 
 
 def _answers(voice: _Voice, status: bytes) -> bool:
-    """What the node's last heartbeat says of its libvirt. The status may be anything: it is the node's own."""
+    """What the node's last heartbeat says of its libvirt."""
     if status is not voice.status:
-        voice.status = status
-        try:
-            voice.answers = not status or _heartbeat.decode(status).libvirt_answers
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            voice.answers = True
+        voice.status, voice.answers = status, libvirt_answers(status)
     return voice.answers

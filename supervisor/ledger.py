@@ -20,6 +20,7 @@ from vmwatch.shared.messages import (
     is_plain,
     place_payload,
 )
+from vmwatch.shared.nodestatus import libvirt_answers
 from vmwatch.shared.report import ReportEntry, Verdict
 
 BEACON_S = 1.0
@@ -81,6 +82,8 @@ class NodeRecord:
     interval: float = 10.0
     agent: str = ""
     status: bytes = b""
+    answers: bool = True
+    """Its libvirt does, as its last status says."""
     heard_at: float = 0.0
     life_at: float | None = None
     """Last sign of life."""
@@ -118,7 +121,8 @@ class Ledger:
         self._presence_at = now
         self._presence_told: set[str] | None = None
         self._came_to_life = False
-        """A node did since the last report was begun: the panel shall not learn it only after the usual time."""
+        """A node did since the last report was begun, or its libvirt began or ceased to answer: the panel shall not
+        learn it only after the usual time."""
 
     # From the nodes
 
@@ -147,17 +151,17 @@ class Ledger:
         if record is None:
             record = self.nodes[node] = NodeRecord(node)
         alive = self._is_sign_of_life(now, envelope)
-        was_alive = self.is_alive(now, record)
+        was_alive, answered = self.is_alive(now, record), record.answers
         record.heard_at = now
         if alive or not was_alive:
             # A recording of an earlier frame must not redirect the acknowledgements of a living node.
             record.epoch, record.sent, record.interval = envelope.epoch, envelope.sent, envelope.interval
             record.agent = envelope.agent
             if status := bytes(envelope.status):
-                record.status = status
+                record.status, record.answers = status, libvirt_answers(status)
         if alive:
             record.life_at, record.life_untold = now, True
-            if not was_alive:
+            if not was_alive or record.answers != answered:
                 self._came_to_life = True
                 self._presence_at = min(self._presence_at, now)
         return record

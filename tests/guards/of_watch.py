@@ -180,10 +180,11 @@ REASONS = (
         'return ""',
         "3: also while it says that libvirt does not answer",
     ),
-    _guard(
+    Guard(
         "a-strange-status-is-no-silence",
-        "            voice.answers = True\n",
-        "            voice.answers = False\n",
+        "shared/nodestatus.py",
+        "        return True\n",
+        "        return False\n",
         "3: the status may be anything",
     ),
     _guard(

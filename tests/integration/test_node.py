@@ -444,6 +444,7 @@ class TestLibvirt:
             assert node.wait() == Exit.LIBVIRT_LOST
             assert master.messages[-1]["what"] == "libvirt_lost"
             assert master.messages[-1]["reason"]
+            assert not master.statuses[-1]["libvirt_answers"]
             assert node.stored() == []
 
     def test_lost_with_no_master_there(self, daemon: TestDriverDaemon, master: PlainMaster, prefix: Path) -> None:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import uuid
 from collections.abc import Iterator
 from functools import cache
@@ -69,12 +70,25 @@ def can_mask() -> bool:
 
 @contextlib.contextmanager
 def quiet_libvirt() -> Iterator[None]:
-    """libvirt prints each error on standard error besides raising it; here a failure is what is waited for."""
-    libvirt.registerErrorHandler(lambda context, error: None, None)
+    """libvirt prints each error on standard error besides raising it; here a failure is what is waited for.
+
+    Several threads may be inside at a time: the handler is the whole process's.
+    """
+    with _quiet_lock:
+        _quiet.append(None)
+        libvirt.registerErrorHandler(lambda context, error: None, None)
     try:
         yield
     finally:
-        libvirt.registerErrorHandler(None, None)
+        with _quiet_lock:
+            _quiet.pop()
+            if not _quiet:
+                libvirt.registerErrorHandler(None, None)
+
+
+_quiet: list[None] = []
+"""One for each that is inside."""
+_quiet_lock = threading.Lock()
 
 
 class PrivateDaemon:

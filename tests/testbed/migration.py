@@ -169,13 +169,18 @@ class Migration:
 
     def _run(self) -> None:
         try:
-            if self._way is Way.MANAGED:
-                with contextlib.closing(libvirt.open(self._uri)) as there:
-                    self.domain.migrate3(there, self._parameters, self._flags)
-                return
-            flags = self._flags | libvirt.VIR_MIGRATE_PEER2PEER
-            if self._way is Way.TUNNELLED:
-                flags |= libvirt.VIR_MIGRATE_TUNNELLED
-            self.domain.migrateToURI3(self._uri, self._parameters, flags)
+            # Over a connection of its own: beside a call that lasts, libvirt's client (9.0) may never send another.
+            with contextlib.closing(libvirt.open(self.domain.connect().getURI())) as own:
+                self._migrate(own.lookupByUUIDString(self.domain.UUIDString()))
         except libvirt.libvirtError as error:
             self.error = error
+
+    def _migrate(self, domain: libvirt.virDomain) -> None:
+        if self._way is Way.MANAGED:
+            with contextlib.closing(libvirt.open(self._uri)) as there:
+                domain.migrate3(there, self._parameters, self._flags)
+            return
+        flags = self._flags | libvirt.VIR_MIGRATE_PEER2PEER
+        if self._way is Way.TUNNELLED:
+            flags |= libvirt.VIR_MIGRATE_TUNNELLED
+        domain.migrateToURI3(self._uri, self._parameters, flags)

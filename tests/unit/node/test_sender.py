@@ -137,6 +137,19 @@ class TestFrames:
         rig.sender.went_up(rig.now)
         assert len(rig.send()) == 1
 
+    def test_a_heartbeat_is_sent_at_once_when_a_run_of_the_master_answers_for_the_first_time(self) -> None:
+        rig = Rig()
+        rig.send()
+        rig.answer(0, master="A")
+        (frame,) = rig.send()
+        assert bytes(frame.status) == b'{"a":1}'
+        assert frame.heard is not None
+        assert frame.heard.master == "A"
+        rig.answer(0, master="A")
+        assert rig.send() == []
+        rig.answer(0, master="B")
+        assert len(rig.send()) == 1
+
     def test_heard_is_the_last_acknowledgement_and_absent_before_the_first(self) -> None:
         rig = Rig()
         assert rig.send()[0].heard is None

@@ -417,6 +417,26 @@ class TestPresence:
         bench.ledger.presence_done(bench.now, delivered=True)
         assert bench.ledger.presence(bench.now)
 
+    def test_a_node_whose_libvirt_ceases_or_begins_to_answer_is_told_of_without_delay(self, bench: Bench) -> None:
+        def told() -> list[bytes] | None:
+            presence = bench.ledger.presence(bench.now)
+            if presence is None:
+                return None
+            bench.ledger.presence_done(bench.now, delivered=True)
+            return [bytes(entry.status) for entry in presence]
+
+        well, lost = b'{"libvirt_answers":true,"x":%d}', b'{"libvirt_answers":false}'
+        bench.heartbeat(status=well % 1)
+        assert told() == [well % 1]
+        bench.heartbeat(status=well % 2)
+        assert told() is None
+        bench.heartbeat(status=lost)
+        assert told() == [lost]
+        bench.heartbeat(status=lost)
+        assert told() is None
+        bench.heartbeat(status=well % 3)
+        assert told() == [well % 3]
+
     def test_a_node_without_a_status_makes_a_report_that_is_json(self, bench: Bench) -> None:
         bench.heartbeat()
         told = bench.ledger.presence(bench.now)
