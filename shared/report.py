@@ -9,7 +9,10 @@ from vmwatch.shared.messages import Count, Interval, Label, NodeId, strict_decod
 
 
 class ReportEntry(Struct, omit_defaults=True):
-    """What one node's one epoch has to say. `live`: a sign of life was seen since the last report."""
+    """What one node's one epoch has to say. `live`: a sign of life was seen since the last report.
+
+    `skew`, seconds: by how much the node's clock is behind the master's, as its last frame says; beside `live` only.
+    """
 
     node: NodeId
     epoch: Count
@@ -17,6 +20,7 @@ class ReportEntry(Struct, omit_defaults=True):
     agent: Label = ""
     live: bool = False
     interval: Interval = 10.0
+    skew: float = 0.0
     status: Raw = Raw(b"")
     messages: list[Raw] = msgspec.field(default_factory=list)
 

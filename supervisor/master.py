@@ -278,6 +278,8 @@ class Master:
             return
         entries = self.ledger.presence(now)
         if entries is not None:
+            for entry in entries:
+                entry.skew = round(self.skews.get(entry.node, 0.0), 3)
             self._presence_with = min(ready, key=self.dispatcher.in_hand)
             self.pool.hand_over(self._presence_with, HandOver(presence=encode_entries(entries)))
 
