@@ -4,7 +4,7 @@ Each is raised by what it names and closes itself: a skewed clock when it is rig
 of the kind has come for a while. Times are wall clock seconds.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -20,7 +20,7 @@ from vmwatch.panel.problems import (
     open_objects,
     raise_problem,
 )
-from vmwatch.shared.report import Refusal
+from vmwatch.shared.report import Refusal, Rejected
 
 SKEW_S = 60.0
 """A clock that is further away is worth a word (design 02)."""
@@ -29,7 +29,10 @@ LOGINS = 10
 LOGINS_WITHIN_S = 300.0
 QUIET_S: Mapping[str, float] = {Kind.REFUSED: 86400.0, Kind.OVERFLOW: 600.0}
 """So long after the last one it is over. Refused messages are a person's to look at: he has a day."""
+KNOCKS = 10
+"""So many messages with a wrong key within `LOGINS_WITHIN_S` are no accident."""
 PANEL = "vmwatch-panel"
+MASTER = "vmwatch-master"
 
 
 class AllProblems(Problems, Protocol):
@@ -46,6 +49,31 @@ class WrongLogin(NamedTuple):
     at: float
     address: str
     account: str
+
+
+class Knocks:
+    """What the master dropped lately because it had no valid key: counts of its run by monotonic seconds."""
+
+    def __init__(self) -> None:
+        self._master = ""
+        self._told: deque[tuple[float, int]] = deque()
+        self.worst = Rejected(0)
+
+    def hear(self, now: float, master: str, rejects: Rejected) -> None:
+        """A report of this run of a master said so."""
+        if master != self._master:
+            # What was dropped before the panel began is old news; what a new run has dropped is not.
+            self._told = deque([(now, 0 if self._master else rejects.count)])
+            self._master = master
+        if rejects.count > self._told[-1][1]:
+            self._told.append((now, rejects.count))
+            self.worst = rejects
+
+    def lately(self, now: float) -> int:
+        """How many within `LOGINS_WITHIN_S`."""
+        while len(self._told) > 1 and self._told[1][0] <= now - LOGINS_WITHIN_S:
+            self._told.popleft()
+        return self._told[-1][1] - self._told[0][1] if self._told else 0
 
 
 def refuse(draft: Problems, now: float, node: str, refusals: Sequence[Refusal]) -> None:
@@ -82,6 +110,16 @@ def judge_logins(draft: Problems, now: float, wrong: Sequence[WrongLogin]) -> No
         (address, account), _ = Counter((one.address, one.account) for one in wrong).most_common(1)[0]
         text = f"wrong passwords for the panel come again and again, most of them from {address} for {account[:64]!r}"
         keep_problem(draft, now, Kind.AUTHENTICATION, PANEL, Level.WARNING, text)
+
+
+def judge_knocks(draft: Problems, now: float, count: int, worst: Rejected) -> None:
+    """`count`: messages that the master dropped lately; `worst`: who sent most of them."""
+    if not count:
+        close_problem(draft, now, Kind.AUTHENTICATION, MASTER)
+    elif count >= KNOCKS:
+        claimed = f", who says that he is {worst.node}" if worst.node else ""
+        text = f"messages without a valid key come to vmwatch-master, most of them from {worst.address}{claimed}"
+        keep_problem(draft, now, Kind.AUTHENTICATION, MASTER, Level.WARNING, text)
 
 
 def settle(draft: AllProblems, now: float) -> None:

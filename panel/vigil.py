@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from vmwatch.panel.complaints import WrongLogin, judge_logins, settle
+from vmwatch.panel.complaints import WrongLogin, judge_knocks, judge_logins, settle
 from vmwatch.panel.functions import Panel
 from vmwatch.panel.labels import time_label
 from vmwatch.panel.writer import NotCommitted, Work, WriterBusy
@@ -32,4 +32,6 @@ def turn(work: Work, wrong: Sequence[WrongLogin]) -> None:
     names = [host.name for host in work.hosts.values() if not host.hidden]
     work.watch.turn(work.draft, names, work.monotonic, work.now, time_label)
     judge_logins(work.draft, work.now, wrong)
+    knocks = work.watch.knocks
+    judge_knocks(work.draft, work.now, knocks.lately(work.monotonic), knocks.worst)
     settle(work.draft, work.now)

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from vmwatch.panel.complaints import Knocks
 from vmwatch.panel.duplicates import Duplicates
 from vmwatch.panel.inquiry import Inquiry
 from vmwatch.panel.knowledge import Draft, Node
@@ -66,6 +67,7 @@ class Watch:
         self._inquiry: Inquiry | None = None
         """Whether any node has a VM that left another one."""
         self.duplicates = Duplicates()
+        self.knocks = Knocks()
 
     def reported(self, now: float, lives: Iterable[tuple[str, int]]) -> None:
         """A report came from a master, with signs of life: (node, epoch)."""

@@ -3,7 +3,7 @@
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from vmwatch.shared.messages import Count, Interval, Label, NodeId, strict_decode
 
@@ -25,11 +25,24 @@ class ReportEntry(Struct, omit_defaults=True):
     messages: list[Raw] = msgspec.field(default_factory=list)
 
 
+class Rejected(Struct):
+    """How many messages this run of the master has dropped before it looked into them, and who sent most of them: an
+    address, and the node_id that it claimed last, which anybody can."""
+
+    count: Count
+    address: Label = ""
+    node: Label = ""
+
+
 class Report(Struct):
-    """A batch of messages; one transaction at the panel. `master` is the name of the master's run."""
+    """A batch of messages; one transaction at the panel. `master` is the name of the master's run.
+
+    `rejects` comes with signs of life only.
+    """
 
     master: Label
     nodes: list[ReportEntry] = msgspec.field(default_factory=list)
+    rejects: Rejected | UnsetType = UNSET
 
 
 class Refusal(Struct):

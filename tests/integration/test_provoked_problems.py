@@ -16,7 +16,7 @@ from tests.testbed.backlog import fill
 from tests.testbed.stack import SECRET, Row, Stack, short_folder
 from tests.testbed.testdriver import TestDriverDaemon
 from tests.testbed.waiting import wait_until
-from vmwatch.panel.complaints import LOGINS, PANEL
+from vmwatch.panel.complaints import KNOCKS, LOGINS, MASTER, PANEL
 
 LIMIT_S = 180.0
 AHEAD_S = 600.0
@@ -126,3 +126,19 @@ def test_somebody_who_guesses_passwords(cluster: Stack) -> None:
     row = wait_until(lambda: unsolved(cluster, "authentication_failures", PANEL), "a problem", LIMIT_S)
     assert row is not None
     assert "127.0.0.1 for 'mallory" in row["description"]
+
+
+def test_a_node_with_a_wrong_key(cluster: Stack) -> None:
+    node = IndependentNode("keyless", "ANOTHERCLUSTERSSECRET1234567890A", cluster.port)
+
+    def told() -> Row | None:
+        for _ in range(KNOCKS):
+            node.send()
+        return unsolved(cluster, "authentication_failures", MASTER)
+
+    try:
+        row = wait_until(told, "the wrong key to be a problem", LIMIT_S)
+    finally:
+        node.close()
+    assert row is not None
+    assert "from 127.0.0.1, who says that he is keyless" in row["description"]

@@ -5,10 +5,23 @@ import json
 import pytest
 
 from tests.unit.panel.cluster import Cluster, Node, domain
-from vmwatch.panel.complaints import LOGINS, PANEL, QUIET_S, SKEW_S, WrongLogin, judge_logins, settle
+from vmwatch.panel.complaints import (
+    KNOCKS,
+    LOGINS,
+    LOGINS_WITHIN_S,
+    MASTER,
+    PANEL,
+    QUIET_S,
+    SKEW_S,
+    Knocks,
+    WrongLogin,
+    judge_knocks,
+    judge_logins,
+    settle,
+)
 from vmwatch.panel.knowledge import Draft
 from vmwatch.panel.problems import Kind, Problem
-from vmwatch.shared.report import ReportEntry, decode_report, encode_entries
+from vmwatch.shared.report import Rejected, ReportEntry, decode_report, encode_entries
 
 
 @pytest.fixture
@@ -104,3 +117,26 @@ def test_many_wrong_passwords_are_one_problem_that_names_where_most_come_from() 
     (told,) = cluster.known.problems.values()
     assert (told.object, told.count) == (PANEL, 1)
     assert "192.0.2.7 for 'admin'" in told.text
+
+
+def test_messages_without_a_valid_key_are_a_problem_while_they_come() -> None:
+    cluster, knocks = Cluster(), Knocks()
+    for count, wait_s, open_ in ((70, 0.0, False), (70 + KNOCKS, 1.0, True), (70 + KNOCKS, LOGINS_WITHIN_S, False)):
+        cluster.now += wait_s
+        knocks.hear(cluster.now, "run", Rejected(count, "192.0.2.7", "kvm-07"))
+        draft = Draft(cluster.known)
+        judge_knocks(draft, cluster.wall, knocks.lately(cluster.now), knocks.worst)
+        draft.merge()
+        assert bool(cluster.problems(Kind.AUTHENTICATION)) is open_
+    (told,) = cluster.known.problems.values()
+    assert told.object == MASTER
+    assert "from 192.0.2.7, who says that he is kvm-07" in told.text
+
+
+def test_what_a_new_run_of_the_master_dropped_counts_from_its_start() -> None:
+    knocks = Knocks()
+    knocks.hear(1.0, "first", Rejected(500))
+    assert knocks.lately(1.0) == 0
+    knocks.hear(2.0, "second", Rejected(7))
+    knocks.hear(3.0, "second", Rejected(5))  # it overtook the other one on its way
+    assert knocks.lately(3.0) == 7
