@@ -91,12 +91,23 @@ def test_a_clock_that_is_wrong_until_it_is_right(cluster: Stack, stranger: Indep
     wait_until(lambda: exists(False), "the problem to close itself", LIMIT_S)
 
 
-def test_two_agents_under_one_node_id(cluster: Stack, daemon: TestDriverDaemon) -> None:
-    cluster.start_node("twin", daemon.uri)
-    other = cluster.start_node("twin-of-it", daemon.uri, node_id="twin")
-    wait_until(lambda: unsolved(cluster, "nodes_id_conflict", "twin"), "the conflict to be a problem", LIMIT_S)
-    other.terminate()
-    cluster.nodes["twin"].terminate()
+def test_two_agents_under_one_node_id_that_speak_in_turn(cluster: Stack) -> None:
+    twins = [IndependentNode("twin", SECRET, cluster.port) for _ in range(2)]
+
+    def last_seen() -> str:
+        return next((row["last_seen"] for row in cluster.panel.rows("vmhostnode") if row["name"] == "twin"), "")
+
+    def speak(node: IndependentNode) -> bool:
+        """Until the panel has heard of it."""
+        before = last_seen()
+        wait_until(lambda: (beat(node), last_seen() != before)[1], "a sign of life to be reported", LIMIT_S)
+        return bool(unsolved(cluster, "nodes_id_conflict", "twin"))
+
+    try:
+        wait_until(lambda: any(speak(node) for node in twins), "the conflict to be a problem", LIMIT_S)
+    finally:
+        for node in twins:
+            node.close()
 
 
 def test_an_outbox_without_room_drops_and_says_so(cluster: Stack, daemon: TestDriverDaemon) -> None:
