@@ -21,8 +21,8 @@ ADVICE: Mapping[str, str] = {
     Kind.INSTALL_FAILED: "Look at the reason and at the VM's console, and begin the installation again.",
     Kind.REFUSED: "Look at the messages in var/vmwatch-master.dead on the master's host: a node of another version, or"
     " one that is not ours, may have sent them.",
-    Kind.AUTHENTICATION: "Find out who calls from that address: correct the password there, or shut him out with a"
-    " firewall.",
+    Kind.AUTHENTICATION: "Find out who it is at that address: correct the password or the key there, or shut him out"
+    " with a firewall.",
     Kind.OVERFLOW: "Make room on the node's disk or raise outbox_max_mb there, and find out why the panel did not take"
     " the messages.",
     Kind.SKEW: "Set the node's clock, and have it kept by NTP.",
