@@ -102,10 +102,10 @@ def test_no_page_of_problems_is_wider_than_a_phone(page: Page, panel: SolvingPan
 
 
 def test_the_list_of_problems_changes_while_it_is_open(page: Page, panel: SolvingPanel) -> None:  # noqa: F811
-    sign_in(page, panel, "func=problems&state=unsolved")
+    sign_in(page, panel, "func=problems&state=unsolved&type=vmwatch_master_stopped")
     is_live(page)
     expect(page.locator("#empty")).to_be_visible()
-    elid = register(panel, HOSTILE)
+    elid = register(panel, HOSTILE, "vmwatch_master_stopped")
     row = page.locator(f'tr[data-key="{elid}"]')
     expect(row.locator(".text")).to_have_text(f"{HOSTILE} is ill")
     panel.end(HOSTILE)
