@@ -100,7 +100,12 @@ def test_two_agents_under_one_node_id_that_speak_in_turn(cluster: Stack) -> None
     def speak(node: IndependentNode) -> bool:
         """Until the panel has heard of it."""
         before = last_seen()
-        wait_until(lambda: (beat(node), last_seen() != before)[1], "a sign of life to be reported", LIMIT_S)
+
+        def heard() -> bool:
+            beat(node)
+            return last_seen() != before
+
+        wait_until(heard, "a sign of life to be reported", LIMIT_S)
         return bool(unsolved(cluster, "nodes_id_conflict", "twin"))
 
     try:
