@@ -13,7 +13,8 @@ from rich.console import Console
 
 from vmwatch.cli.client import DEFAULT_URL, MOST_ROWS, PanelClient, PanelError, Row
 from vmwatch.cli.follow import EventTail
-from vmwatch.cli.table import event_line, show_table
+from vmwatch.cli.solve import SOLVED, AttemptTail
+from vmwatch.cli.table import event_line, plain, show_table
 from vmwatch.shared.errors import VmwatchError
 from vmwatch.shared.exits import Exit
 from vmwatch.shared.version import VERSION
@@ -27,6 +28,9 @@ WIDE = 110
 """Columns of a terminal that has room for UUIDs."""
 VM_COLUMNS = ("id", "name", "hostnode", "vmstatus", "since", "uuid", "warnings")
 POLICY_COLUMNS = ("name", "value", "meaning")
+PROBLEM_COLUMNS = (
+    *("id", "state", "type", "object", "level", "first", "count", "attempts", "next", "muted", "description"),
+)
 EVENT_COLUMNS = ("id", "time", "received", "node", "name", "event", "detail", "state", "uuid")
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -135,6 +139,48 @@ def policy(
             raise PanelError(f"there is no policy {strange[0]}; {', '.join(names)} are allowed")
         client.change("policy.edit", sok="ok", **values)
     show_table(console(), client.rows("policy"), POLICY_COLUMNS)
+
+
+@app.command()
+def problems(
+    url: Url = DEFAULT_URL,
+    user: User = "admin",
+    ca: Authority = "",
+    everything: Annotated[bool, typer.Option("--all", help="Also those that are solved.")] = False,
+    kind: Annotated[str, typer.Option("--type", metavar="TYPE", help="Only of this type, such as vm_duplicate.")] = "",
+) -> None:
+    """List the problems that are not solved, the worst first."""
+    filters = given(type=kind, state="" if everything else "unsolved")
+    show_table(console(), connect(url, user, ca).all_rows("problems", **filters), PROBLEM_COLUMNS)
+
+
+@app.command()
+def solve(
+    number: Annotated[int, typer.Argument(metavar="N", min=1, help="The id of the problem.")],
+    url: Url = DEFAULT_URL,
+    user: User = "admin",
+    ca: Authority = "",
+) -> None:
+    """Solve a problem now, and show what is done about it.
+
+    Ends with 0 if it is solved. Ctrl-C only ends the showing.
+    """
+    client = connect(url, user, ca)
+    answer = client.change("problems.solve", elid=number)
+    tail = AttemptTail(client, str(number), answer["tparams"]["attempt"]["$"])
+    out = console()
+    try:
+        while tail.end is None:
+            for line in tail.poll():
+                out.print(plain(line), soft_wrap=True)
+            out.file.flush()
+            if tail.end is None:
+                time.sleep(tail.wait_s)
+    except KeyboardInterrupt:
+        print(f"{PROGRAM}: the attempt goes on; see `{PROGRAM} problems`", file=sys.stderr)
+        raise typer.Exit(Exit.FAILURE) from None
+    out.print(f"{tail.end['outcome']}: {plain(tail.end['result'])}", soft_wrap=True)
+    raise typer.Exit(Exit.OK if tail.end["outcome"] == SOLVED else Exit.FAILURE)
 
 
 @app.command()

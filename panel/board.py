@@ -118,6 +118,11 @@ class Board:
         self._counts: Counter[str] = Counter()
         self._hosted: Counter[str] = Counter()
         self._warned = 0
+        self.problems_version = 0
+        """Grows with each change of the problems: a page that was drawn with another one is out of date."""
+        self.maintenance: Mapping[str, float] = {}
+        """Objects of problems that are in maintenance, until when (wall clock, seconds): what is wrong with them is
+        shown as muted and not resolved automatically. Replaced as a whole, never changed."""
         self.policies: Mapping[str, str] = {}
         """Values by name, of those that somebody has set. Replaced as a whole, never changed."""
         self.run = ""
@@ -164,6 +169,10 @@ class Board:
         with self._lock:
             return self._problems
 
+    def problem(self, number: str) -> Problem | None:
+        """By number."""
+        return next((one for one in self.problems() if str(one.id) == number), None)
+
     def node(self, key: str) -> NodeRow | None:
         """By number, or by name; a name of digits alone yields to the number."""
         rows = self.nodes()
@@ -199,6 +208,7 @@ class Board:
             self._last_event = stored.last_event
             if problems:
                 self._problems = list(stored.known.problems.values())
+                self.problems_version += 1
             self.policies = dict(stored.policies)
             lags = {row.node: max(0.0, row.received - row.time) for _, row in events}
             touched = dict.fromkeys(uuids)

@@ -15,7 +15,9 @@ from vmwatch.panel.board import Board
 from vmwatch.panel.convention import Answer, ApiError, Kind, Out, Params
 from vmwatch.panel.identity import Caller, Identity
 from vmwatch.panel.live import Live
+from vmwatch.panel.mender import Mender
 from vmwatch.panel.settings import PanelSettings
+from vmwatch.panel.solvers import Solvers
 from vmwatch.panel.store import Store
 from vmwatch.panel.writer import Writer
 from vmwatch.shared.clock import Clock
@@ -47,7 +49,11 @@ class Panel:
     counters: Counter[str] = field(default_factory=Counter)
     """`calls.NAME`, `errors.TYPE`, `http.STATUS`, `messages.applied`, `.known` and `.refused`."""
 
+    solvers: Solvers = field(default_factory=Solvers)
+    """What solves problems; filled before the panel serves."""
+
     def __post_init__(self) -> None:
+        self.mender = Mender(self.writer, self.board, self.live, self.clock, self.solvers)
         self._readers: anyio.CapacityLimiter | None = None
 
     async def read(self, work: Callable[[], _T]) -> _T:

@@ -3,12 +3,14 @@
 import asyncio
 import base64
 import binascii
+from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from vmwatch.panel.accounts import Account, Accounts
+from vmwatch.panel.complaints import LOGINS_WITHIN_S, WrongLogin
 from vmwatch.panel.convention import ApiError, Kind, TransportError
 from vmwatch.panel.sessions import Remembered, Sessions
 from vmwatch.panel.throttle import Throttle
@@ -19,6 +21,8 @@ CHECKS_AT_ONCE = 2
 """Password checks in parallel: each takes 32 MiB and a core."""
 MOST_CHECKS = 64
 """Password checks that run, wait or are slowed down."""
+WRONG_KEPT = 1000
+"""Wrong passwords that are remembered, of the last minutes."""
 _CHALLENGE = {"WWW-Authenticate": 'Basic realm="vmwatch-panel", charset="UTF-8"'}
 
 
@@ -47,12 +51,14 @@ class Identity:
 
     def __init__(self, accounts: Accounts, clock: Clock) -> None:
         self._accounts = accounts
+        self._clock = clock
         self._throttle = Throttle(clock)
         self._sessions = Sessions(clock)
         self._remembered = Remembered(clock)
         self._checks = ThreadPoolExecutor(CHECKS_AT_ONCE, thread_name_prefix="password")
         self._checking = 0
         self.failures = 0
+        self._wrong: deque[WrongLogin] = deque(maxlen=WRONG_KEPT)
 
     @property
     def session_count(self) -> int:
@@ -87,6 +93,7 @@ class Identity:
             raise TransportError(503, "too many passwords are being checked; try again later", {"Retry-After": "5"})
         wait_s, refused_s = self._throttle.begin(address, name)
         if refused_s:
+            self._note_wrong(address, name)
             retry = {"Retry-After": str(int(refused_s) + 1)}
             raise TransportError(429, "too many wrong passwords; try again later", retry)
         self._checking += 1
@@ -98,10 +105,19 @@ class Identity:
             self._checking -= 1
         if account is None:
             self.failures += 1
+            self._note_wrong(address, name)
             raise ApiError(Kind.AUTH, "password", "the name or the password is wrong")
         self._throttle.succeeded(address, name)
         self._remembered.add(account, password)
         return account
+
+    def _note_wrong(self, address: str, name: str) -> None:
+        self._wrong.append(WrongLogin(self._clock.monotonic(), address, name))
+
+    def wrong_logins(self) -> list[WrongLogin]:
+        """Those of the last minutes that are worth a problem if there are many."""
+        since = self._clock.monotonic() - LOGINS_WITHIN_S
+        return [one for one in self._wrong if one.at > since]
 
     async def sign_in(self, address: str, name: str, password: str) -> tuple[str, Account]:
         """A new session's name and its account; raises what `check` does."""

@@ -115,6 +115,12 @@ class Known:
     tokens: int = 0
     problem_ids: int = 0
     installation_ids: int = 0
+    attempt_ids: int = 0
+
+    def next_attempt(self) -> int:
+        """A number that no attempt at a problem has; one that is not used in the end is no loss."""
+        self.attempt_ids += 1
+        return self.attempt_ids
 
     def next_installation(self) -> int:
         """A number that no installation has; one that is not used in the end is no loss."""
@@ -212,6 +218,8 @@ class Draft:
         """Beside those of what is under it: VMs that left a node by a migration, or did so before."""
         self.devices: dict[Place, Devices] = {}
         self.problems: dict[ProblemKey, Problem] = {}
+        self.forgotten_problems: set[ProblemKey] = set()
+        """Deleted before `problems` are written."""
         self.installations: dict[str, Installation] = {}
         self.turn: int = under.turn
         self.durable = False
@@ -305,16 +313,28 @@ class Draft:
         return self.devices.get((uuid, node), below)
 
     def problem(self, key: ProblemKey) -> Problem | None:
-        return self.problems.get(key) or self._under.problem(key)
+        if key in self.problems or key in self.forgotten_problems:
+            return self.problems.get(key)
+        return self._under.problem(key)
 
     def next_problem(self) -> int:
         return self._under.next_problem()
+
+    def next_attempt(self) -> int:
+        return self._under.next_attempt()
 
     def all_problems(self) -> Mapping[ProblemKey, Problem]:
         """Also those that are under it."""
         under = self._under
         below = under.all_problems() if isinstance(under, Draft) else under.problems
+        if self.forgotten_problems:
+            below = {key: problem for key, problem in below.items() if key not in self.forgotten_problems}
         return {**below, **self.problems} if self.problems else below
+
+    def forget_problem(self, key: ProblemKey) -> None:
+        """It is deleted, with the log of its attempts."""
+        self.problems.pop(key, None)
+        self.forgotten_problems.add(key)
 
     def installation(self, uuid: str) -> Installation | None:
         return self.installations.get(uuid) or self._under.installation(uuid)
@@ -336,6 +356,8 @@ class Draft:
         under = self._under
         under.turn = self.turn
         under.nodes.update(self.nodes)
+        for forgotten in self.forgotten_problems:
+            under.problems.pop(forgotten, None)
         under.problems.update(self.problems)
         under.installations.update(self.installations)
         moved = [key for key, epoch in self.epochs.items() if epoch.base > (under.epochs.get(key) or epoch).base]
@@ -345,6 +367,7 @@ class Draft:
         if isinstance(under, Draft):
             under.claims.update(self.claims)
             under.departing |= self.departing
+            under.forgotten_problems |= self.forgotten_problems
             under.devices.update(self.devices)
             under.events += self.events
             under.stats += self.stats

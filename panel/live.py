@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -31,16 +32,29 @@ SEND_LIMIT_S = 10.0
 """A client that takes so long to read is dropped; it comes back by itself and says what it saw last."""
 RETRY_MS = 2000
 
+SHOWN_LINES = 100
+"""Of an attempt's progress."""
+
 IDLE_TEXTS = {"tx_packets": "no packets sent", "write_requests": "no disk writes"}
 """What a page says of a counter that does not move."""
+
+
+class Progress(Struct, frozen=True):
+    """What an attempt at a problem has told: so many lines, of which these are the last."""
+
+    attempt: int
+    told: int
+    lines: list[str]
 
 
 class Mailbox:
     """What one client has not been told yet. In the event loop's thread only."""
 
-    def __init__(self, seen: int) -> None:
+    def __init__(self, seen: int, problem: int = 0) -> None:
         self.seen = seen
         """The id of the last event that the client was sent."""
+        self.problem = problem
+        """The number of the problem whose solving the client follows, 0: none."""
         self.lost = False
         """More happened than is kept: the client must load its page anew."""
         self.wake = asyncio.Event()
@@ -76,6 +90,8 @@ class Live:
         self._clock = clock or SystemClock()
         self.closing = asyncio.Event()
         self.dropped = 0
+        self.progress: Callable[[int], Progress | None] = lambda problem: None
+        """What is being done about a problem."""
         self._boxes: set[Mailbox] = set()
 
     @property
@@ -96,17 +112,23 @@ class Live:
         for box in self._boxes:
             box.wake.set()
 
-    def join(self, seen: int, run: str) -> Mailbox | None:
+    def join(self, seen: int, run: str, problem: int = 0) -> Mailbox | None:
         """A mailbox for one more client, whose page this `run` of the panel drew; None if there are too many."""
         if len(self._boxes) >= MOST_CLIENTS or self.closing.is_set():
             return None
-        box = Mailbox(seen)
+        box = Mailbox(seen, problem)
         box.lost = run != self.board.run
         self._boxes.add(box)
         return box
 
     def leave(self, box: Mailbox) -> None:
         self._boxes.discard(box)
+
+    def touch(self, problem: int) -> None:
+        """What is being done about this problem has got on. In the event loop's thread."""
+        for box in self._boxes:
+            if box.problem == problem:
+                box.wake.set()
 
     def node_fields(self, row: NodeRow) -> dict[str, Any]:
         """A node for a page's script.
@@ -209,7 +231,11 @@ class Stream(Response):
             "events": [row_of(*event) for event in events],
             "counts": self._live.board.counts(),
             "warned": self._live.board.warned,
+            "problems": self._live.board.problems_version,
         }
+        if self._box.problem:
+            progress = self._live.progress(self._box.problem)
+            body["progress"] = progress and Progress(progress.attempt, progress.told, progress.lines[-SHOWN_LINES:])
         return b"id: %d\ndata: %b\n\n" % (self._box.seen, msgspec.json.encode(body))
 
 

@@ -3,8 +3,9 @@
 import argparse
 import getpass
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vmwatch.panel.accounts import Accounts, Role, check_name
 from vmwatch.panel.reload import Reload
@@ -16,11 +17,16 @@ from vmwatch.shared.errors import ConfigurationError, StoreError
 from vmwatch.shared.exits import Exit
 from vmwatch.shared.paths import Paths
 
+if TYPE_CHECKING:
+    from vmwatch.panel.functions import Panel
+
 PROGRAM = "vmwatch-panel"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+def main(
+    arguments: Sequence[str] | None = None, equip: "Callable[[Panel], None]" = lambda panel: None
+) -> int:
+    """The command; returns its exit code. `equip`: see `server.Equip`."""
     options = parser().parse_args(arguments)
     paths = Paths.of(PROGRAM, options.prefix)
     reload = Reload(Path(options.config or paths.etc / FILE_NAME), required=bool(options.config))
@@ -34,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def serve(settings: PanelSettings, at: Paths) -> int:
         from vmwatch.panel.server import serve as serve_panel  # `user` and --check need no web server
 
-        return serve_panel(settings, at, reload)
+        return serve_panel(settings, at, reload, equip)
 
     options.config = str(reload.path)
     return program.run(options, PROGRAM, read, serve)

@@ -10,6 +10,15 @@ from starlette.responses import RedirectResponse, Response
 from starlette.templating import Jinja2Templates
 
 from vmwatch.panel.accounts import Account
+from vmwatch.panel.api.problems import (
+    LEAST_PERIOD_S,
+    LONGEST_PERIOD_S,
+    MOST_ATTEMPTS,
+    UNSOLVED,
+    attempt_row_of,
+    attempts_of,
+    problem_of,
+)
 from vmwatch.panel.api.problems import row_of as problem_row_of
 from vmwatch.panel.api.problems import select as select_problems
 from vmwatch.panel.api.vm import select as select_vms
@@ -42,6 +51,15 @@ _PAGES = {
     "problems": "Problems",
     "policy": "Policies",
 }
+_DETAILS = {"problems.log": "problems"}
+"""Pages that are not in the navigation, and what they belong to."""
+_FOLLOWING = {
+    "policy.edit": "func=policy&saved=on",
+    "problems.solve": "func=problems.log&plid={elid}",
+    "problems.edit": "func=problems.log&plid={elid}",
+    "problems.delete": "func=problems",
+}
+"""Where a browser goes after it changed something."""
 _STATES = [state.value for state in State if state is not State.ABSENT]
 
 
@@ -64,7 +82,7 @@ class Pages:
                 return self._draw(request, "logon.html", {"title": "Sign in", "next": values.get("next", "")})
             if func == "auth":
                 return await self._sign_in(request, values)
-            if func in _PAGES and request.method == "GET" and values.get("export") != "on":
+            if func in _PAGES | _DETAILS and request.method == "GET" and values.get("export") != "on":
                 return await self._page(request, values)
             if not func:
                 return RedirectResponse(f"{API}?func=vm", 303)
@@ -80,7 +98,7 @@ class Pages:
             seen = Params({"after": request.headers.get("last-event-id", "")}).whole("after", 0, MAX_ID)
             if seen is None:
                 seen = params.whole("after", 0, MAX_ID) or 0
-            box = self._panel.live.join(seen, params.get("run"))
+            box = self._panel.live.join(seen, params.get("run"), params.whole("problem", 1, MAX_ID) or 0)
             if box is None:
                 raise TransportError(503, "too many live pages are open", {"Retry-After": "30"})
         except Exception as error:
@@ -119,14 +137,16 @@ class Pages:
             "eventlog": self._events,
             "vmhostnode": self._nodes,
             "problems": self._problems,
+            "problems.log": self._problem,
             "policy": self._policies,
         }
         drawn = drawers[func]
         context = await drawn(params)
+        place = _DETAILS.get(func, func)
         board = self._panel.board
         # what the page's links repeat
         query = {name: value for name, value in values.items() if name not in ("authinfo", "auth")}
-        context |= {"title": _PAGES[func], "func": func, "account": caller.account, "query": query}
+        context |= {"title": _PAGES[place], "func": place, "account": caller.account, "query": query}
         context["may_operate"] = caller.account.role in OPERATORS
         return self._draw(request, f"{func}.html", {"after": board.last_event, "run": board.run} | context)
 
@@ -166,13 +186,30 @@ class Pages:
         return {"rows": [node_row_of(row) | fields(row) for row in self._panel.board.nodes()]}
 
     async def _problems(self, params: Params) -> dict[str, object]:
-        found = self._panel.board.problems()
+        version, found = self._panel.board.problems_version, self._panel.board.problems()
+        chosen = select_problems(found, params)[:PROBLEMS_ON_PAGE]
         return {
-            "rows": [problem_row_of(one) for one in select_problems(found, params)[:PROBLEMS_ON_PAGE]],
+            "version_of_problems": version,
+            "rows": [problem_row_of(self._panel, one) for one in chosen],
             "open": sum(one.is_open for one in found),
             "total": len(found),
-            "phases": [phase.value for phase in Phase],
+            "phases": [UNSOLVED, *(phase.value for phase in Phase)],
             "kinds": [kind.value for kind in ProblemKind],
+        }
+
+    async def _problem(self, params: Params) -> dict[str, object]:
+        """One problem, and the log of its attempts."""
+        version = self._panel.board.problems_version
+        problem = problem_of(self._panel, params.required("plid").strip())
+        attempts = await attempts_of(self._panel, problem)
+        return {
+            "version_of_problems": version,
+            "row": problem_row_of(self._panel, problem),
+            "progress": self._panel.mender.progress(problem.id),
+            "attempts": [{**attempt_row_of(one), "kept": len(one.output.splitlines())} for one in attempts],
+            "least_period_s": LEAST_PERIOD_S,
+            "longest_period_s": LONGEST_PERIOD_S,
+            "most_attempts": MOST_ATTEMPTS,
         }
 
     async def _policies(self, params: Params) -> dict[str, object]:
@@ -199,8 +236,8 @@ class Pages:
         call, answer = await self._dispatcher.outcome(request, values, Out.PAGE)
         if isinstance(answer, Response):
             return answer
-        if call.func == "policy.edit" and isinstance(answer, Done):
-            return RedirectResponse(f"{API}?func=policy&saved=on", 303)
+        if isinstance(answer, Done) and call.func in _FOLLOWING:
+            return RedirectResponse(f"{API}?{_FOLLOWING[call.func].format(**answer.tparams)}", 303)
         if call.func == "logout":
             response = RedirectResponse(f"{API}?func=logon", 303)
             response.delete_cookie(COOKIE, httponly=True, samesite="lax", secure=self._panel.settings.tls)

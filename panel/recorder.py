@@ -86,6 +86,8 @@ class Recorder:
         self._many(statements.PRUNE_KEYS, [(*ids[k], e.base) for k, e in draft.epochs.items()])
         self._write_claims(draft)
         self._many(statements.ADD_STATS, self._stats_rows(draft.stats, now))
+        self._many(statements.FORGET_ATTEMPTS, draft.forgotten_problems)
+        self._many(statements.FORGET_PROBLEM, draft.forgotten_problems)
         self._many(statements.SAVE_PROBLEM, [astuple(problem) for problem in draft.problems.values()])
         self._many(statements.SAVE_INSTALLATION, map(_installation_row, draft.installations.values()))
         return self._write_events(draft.events)

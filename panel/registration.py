@@ -4,6 +4,7 @@
 from msgspec import Raw
 from msgspec.structs import replace
 
+from vmwatch.panel.complaints import drop, judge_clock, refuse
 from vmwatch.panel.installation import happened, listed
 from vmwatch.panel.installations import keep_installation
 from vmwatch.panel.knowledge import Devices, Draft, Epoch, EpochKey, EventRow, Node, StatsRow
@@ -68,6 +69,7 @@ def _register_entry(draft: Draft, entry: ReportEntry, now: float) -> Verdict:
     if verdict.refused:
         # the picture of these VMs may lag now
         draft.nodes[entry.node] = replace(draft.nodes[entry.node], wanted=draft.next_token())
+        refuse(draft, now, entry.node, verdict.refused)
     node = draft.nodes[entry.node]
     verdict.newest_epoch, verdict.want_inventory = node.newest_epoch, node.wanted
     return verdict
@@ -89,6 +91,7 @@ def _note_node(draft: Draft, entry: ReportEntry, now: float) -> None:
     draft.durable |= bool(entry.messages) or entry.live
     if entry.live:
         node = replace(node, seen=now)
+        judge_clock(draft, now, entry.node, entry.skew)
     draft.nodes[entry.node] = replace(
         node,
         newest_epoch=max(node.newest_epoch, entry.epoch),
@@ -126,6 +129,8 @@ def _apply(draft: Draft, entry: ReportEntry, message: Message, now: float) -> No
         ]
     elif isinstance(message, AgentReport):
         draft.nodes[entry.node] = replace(draft.nodes[entry.node], said=message.what)
+        if message.what == "dropped":
+            drop(draft, now, entry.node, message.counts)
 
 
 def _apply_event(draft: Draft, entry: ReportEntry, event: Event, now: float) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, Table, func, select
 
+from vmwatch.panel.attempts import forgettable
 from vmwatch.panel.expiry import DAY_S, Label, Sample, Thinning, last_old, present
 from vmwatch.panel.functions import Panel
 from vmwatch.panel.pace import Pace
@@ -82,6 +83,7 @@ class Retention:
                 await self.expire(EVENTS, self.panel.settings.event_retention_days)
                 await self.expire(STATS, self.panel.settings.stats_retention_days)
                 await self.thin_out()
+                await self.forget_problems(self.panel.settings.event_retention_days)
             except (WriterBusy, NotCommitted) as error:
                 log.warning("old rows stay for now: %s", error)
             except Exception:
@@ -99,6 +101,22 @@ class Retention:
     async def _expired(self, aging: Aging, days: int) -> int | None:
         store, wall, rows = self.panel.store, self.panel.clock.wall(), self.pace.rows
         return await self.panel.read(lambda: expired(store, aging, wall, days, rows))
+
+    async def forget_problems(self, days: int) -> int:
+        """Remove problems that were solved longer ago than that, with their logs; returns how many."""
+        now = await self.panel.read(self._present)
+
+        def job(work: Work) -> int:
+            keys = forgettable(list(work.draft.all_problems().values()), now, days)
+            for key in keys:
+                work.draft.forget_problem(key)
+            return len(keys)
+
+        return await self.panel.writer.do(job)
+
+    def _present(self) -> float:
+        with self.panel.store.reading() as connection, connection.begin():
+            return _newest(connection, EVENTS, self.panel.clock.wall())[1]
 
     async def thin_out(self) -> int:
         """Remove surplus samples among those that have become old enough; returns how many."""

@@ -209,9 +209,33 @@ problems = Table(
     Column("count", Integer, nullable=False),
     Column("phase", String, nullable=False),
     Column("closed", Float, nullable=False, server_default="0"),
+    Column("automatic", Boolean, nullable=False, server_default="1"),
+    Column("period", Float, nullable=False, server_default="300"),
+    Column("most", Integer, nullable=False, server_default="5"),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("attempt", Integer, nullable=False, server_default="0"),
+    Column("tried", Float, nullable=False, server_default="0"),
+    Column("reopened", Integer, nullable=False, server_default="0"),
+    Column("gone", Float, nullable=False, server_default="0"),
     UniqueConstraint("type", "object"),
 )
-"""One row for a type and an object, however often it comes."""
+"""One row for a type and an object, however often it comes. The columns are the fields of `problems.Problem`."""
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("problem", Integer, nullable=False),
+    Column("began", Float, nullable=False),
+    Column("who", String, nullable=False),
+    Column("ended", Float, nullable=False),
+    Column("outcome", String, nullable=False),
+    Column("text", String, nullable=False),
+    Column("output", String, nullable=False),
+    Column("lines", Integer, nullable=False),
+)
+"""What was done about problems. The columns are the fields of `solving.Attempt`."""
+Index("attempts_problem", attempts.c.problem)
 
 policies = Table(
     "policies",
@@ -286,12 +310,20 @@ def _install(connection: Connection) -> None:
     installations.create(connection, checkfirst=True)
 
 
+def _solve(connection: Connection) -> None:
+    """How problems are solved, and the log of the attempts."""
+    names = ("automatic", "period", "most", "attempts", "attempt", "tried", "reopened", "gone")
+    _add_columns(connection, problems, *names)
+    attempts.create(connection, checkfirst=True)
+
+
 MIGRATIONS: Sequence[Migration] = (
     _tell_stated_from_mark,
     _judge,
     _index_events_for_pages,
     _add_policies,
     _install,
+    _solve,
 )
 """The n-th one makes version n + 1 out of version n. Once released, a step never changes."""
 

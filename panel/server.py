@@ -45,11 +45,19 @@ BACKLOG = 512
 MOST_CONNECTIONS = 1000
 
 
-def serve(settings: PanelSettings, paths: Paths, reload: Reload) -> int:
+Equip = Callable[[Panel], None]
+"""Adds what is not the panel's own, such as solvers, before it serves."""
+
+
+def equip_nothing(panel: Panel) -> None:
+    """The panel as it is."""
+
+
+def serve(settings: PanelSettings, paths: Paths, reload: Reload, equip: Equip = equip_nothing) -> int:
     """Serve until a signal; returns the exit code. Raises ConfigurationError or StoreError if it cannot start."""
     signals = Signals()
     try:
-        return asyncio.run(_Server(settings, paths, reload, signals).run())
+        return asyncio.run(_Server(settings, paths, reload, signals, equip).run())
     finally:
         signals.retire()
 
@@ -75,12 +83,15 @@ class _Uvicorn(uvicorn.Server):
 class _Server:
     """One run of the panel."""
 
-    def __init__(self, settings: PanelSettings, paths: Paths, reload: Reload, signals: Signals) -> None:
+    def __init__(
+        self, settings: PanelSettings, paths: Paths, reload: Reload, signals: Signals, equip: Equip
+    ) -> None:
         self._settings = settings
         self._paths = paths
         self._reload = reload
         self._clock = SystemClock()
         self._signals = signals
+        self._equip = equip
         self._defect = False
         self._stopping = False
 
@@ -100,6 +111,7 @@ class _Server:
             identity = Identity(Accounts(store), self._clock)
             live = Live(board)
             self._panel = Panel(self._settings, store, identity, writer, board, live, self._clock)
+            self._equip(self._panel)
             status = StatusSocket(self._paths.socket, self.describe)
             status.start()
             writer.start()
@@ -123,7 +135,8 @@ class _Server:
         self._panel.writer.on_defect = lambda: _wake(loop, self._fail)
         self._panel.live.start(loop)
         loop.add_reader(self._signals.wakeup_fd, self._on_signal)
-        works = Retention(self._panel).keep(), keep_watch(self._panel), Installer(self._panel).run()
+        panel = self._panel
+        works = Retention(panel).keep(), keep_watch(panel), Installer(panel).run(), panel.mender.run()
         tasks = [loop.create_task(work) for work in works]
         try:
             log.info("serves %s://%s", "https" if self._settings.tls else "http", _address(self._settings.panel_listen))

@@ -6,12 +6,13 @@ costs several times what SQLite itself needs for a row.
 
 from typing import Any
 
-from sqlalchemy import Column, Table, bindparam, delete, func, update
+from sqlalchemy import Column, Table, bindparam, delete, func, select, update
 from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.sql.dml import UpdateBase
 
 from vmwatch.panel.schema import (
+    attempts,
     claims,
     epochs,
     eventlog,
@@ -70,6 +71,20 @@ FORGET_CLAIM = _sql(delete(claims).where(*_equals(claims.c.node, claims.c.vm)))
 ADD_EVENT = _sql(_insert(eventlog))
 ADD_STATS = _sql(_insert(stats))
 SAVE_PROBLEM = _upsert(problems)
+_FORGOTTEN = _equals(problems.c.type, problems.c.object)
+FORGET_ATTEMPTS = _sql(delete(attempts).where(attempts.c.problem.in_(select(problems.c.id).where(*_FORGOTTEN))))
+FORGET_PROBLEM = _sql(delete(problems).where(*_FORGOTTEN))
+"""Parameters of both: type, object."""
+SAVE_ATTEMPT = _upsert(attempts)
+CUT_ATTEMPTS = _sql(
+    update(attempts)
+    .values({name: bindparam(name) for name in ("ended", "outcome", "text")})
+    .where(*_equals(attempts.c.outcome))
+)
+"""Parameters: ended, outcome, text, and the outcome of those that are to be cut."""
+_NEWEST_FIRST = select(attempts.c.id).where(*_equals(attempts.c.problem)).order_by(attempts.c.id.desc())
+PRUNE_ATTEMPTS = _sql(delete(attempts).where(attempts.c.id.in_(_NEWEST_FIRST.limit(-1).offset(bindparam("kept")))))
+"""Parameters: problem, -1 (no limit), how many of the newest stay."""
 _SPAN = _insert(spans)
 WIDEN_SPAN = _sql(
     _SPAN.on_conflict_do_update(

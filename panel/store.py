@@ -25,6 +25,7 @@ from vmwatch.panel.knowledge import Epoch, Known, Node
 from vmwatch.panel.problems import Problem
 from vmwatch.panel.rules import Claim
 from vmwatch.panel.schema import (
+    attempts,
     claims,
     epochs,
     eventlog,
@@ -215,6 +216,7 @@ def _load(connection: Connection) -> Stored:
         problem = Problem(*found)
         known.problems[problem.key] = problem
         known.problem_ids = max(known.problem_ids, problem.id)
+    known.attempt_ids = connection.execute(select(func.max(attempts.c.id))).scalar() or 0
     stored.policies.update((name, value) for name, value in connection.execute(select(policies)))
     for content in connection.execute(select(installations.c.content).order_by(installations.c.id)).scalars():
         installation = msgspec.json.decode(content, type=Installation)

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
+from vmwatch.panel.complaints import WrongLogin, judge_knocks, judge_logins, settle
 from vmwatch.panel.functions import Panel
 from vmwatch.panel.labels import time_label
 from vmwatch.panel.writer import NotCommitted, Work, WriterBusy
@@ -17,14 +19,19 @@ async def keep_watch(panel: Panel) -> None:
     while True:
         await asyncio.sleep(EVERY_S)
         try:
-            await panel.writer.do(turn)
+            wrong = panel.identity.wrong_logins()
+            await panel.writer.do(lambda work: turn(work, wrong))  # noqa: B023 - it is done before the next turn
         except (WriterBusy, NotCommitted) as error:
             log.warning("nodes are judged a little later: %s", error)
         except Exception:
             log.exception("nodes could not be judged; tried again in %g s", EVERY_S)
 
 
-def turn(work: Work) -> None:
-    """One turn; costs no transaction where nothing changes."""
+def turn(work: Work, wrong: Sequence[WrongLogin]) -> None:
+    """One turn; costs no transaction where nothing changes. `wrong`: passwords of the last minutes."""
     names = [host.name for host in work.hosts.values() if not host.hidden]
     work.watch.turn(work.draft, names, work.monotonic, work.now, time_label)
+    judge_logins(work.draft, work.now, wrong)
+    knocks = work.watch.knocks
+    judge_knocks(work.draft, work.now, knocks.lately(work.monotonic), knocks.worst)
+    settle(work.draft, work.now)

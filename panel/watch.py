@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
+from vmwatch.panel.complaints import Knocks
 from vmwatch.panel.duplicates import Duplicates
 from vmwatch.panel.inquiry import Inquiry
 from vmwatch.panel.knowledge import Draft, Node
@@ -60,6 +61,7 @@ class Watch:
         self._missed: set[tuple[str, float]] = set()
         """Which ones it is about: (uuid, when it left)."""
         self.duplicates = Duplicates()
+        self.knocks = Knocks()
 
     def reported(self, now: float, lives: Iterable[tuple[str, int]]) -> None:
         """A report came from a master, with signs of life: (node, epoch)."""

@@ -235,7 +235,9 @@ class Writer:
         work = Work(Draft(batch.draft), self._stored.known, hosts, self._watch, now, monotonic)
         try:
             ticket.result = ticket.job(work)
-            if work.draft.durable or work.draft.problems or work.writes or self._reveals(work.draft):
+            draft = work.draft
+            told = draft.problems or draft.forgotten_problems
+            if draft.durable or told or work.writes or self._reveals(draft):
                 with self._recorder.savepoint():
                     first = self._recorder.write(work.draft, now)
                     for write in work.writes:
@@ -259,7 +261,7 @@ class Writer:
         now = self._clock.monotonic()
         uuids = [uuid for uuid, _ in batch.draft.claims] + list(batch.draft.installations)
         uuids += follow(self._stored, batch.draft, now)
-        changed = bool(batch.draft.problems)
+        changed = bool(batch.draft.problems or batch.draft.forgotten_problems)
         self._board.update(self._stored, uuids, batch.draft.nodes, batch.events, problems=changed)
 
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from vmwatch.shared.report import Verdict
+from vmwatch.shared.report import Rejected, Verdict
 
 
 class Task(Struct, array_like=True):
@@ -36,12 +36,14 @@ class HandOver(Struct):
     """Work for a worker. `stop`: finish and end.
 
     `presence`: signs of life to report now, in one attempt: the JSON of a list of `ReportEntry`, since their raw JSON
-    has no place in MessagePack. `elsewhere`: how much the panel has committed in all at other calls than this worker's.
+    has no place in MessagePack; `rejects` goes with them. `elsewhere`: how much the panel has committed in all at other
+    calls than this worker's.
     """
 
     streams: list[StreamLabel] = []
     tasks: list[Task] = []
     presence: bytes | None = None
+    rejects: Rejected | None = None
     stop: bool = False
     elsewhere: int = 0
 

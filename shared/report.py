@@ -3,13 +3,16 @@
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from vmwatch.shared.messages import Count, Interval, Label, NodeId, strict_decode
 
 
 class ReportEntry(Struct, omit_defaults=True):
-    """What one node's one epoch has to say. `live`: a sign of life was seen since the last report."""
+    """What one node's one epoch has to say. `live`: a sign of life was seen since the last report.
+
+    `skew`, seconds: by how much the node's clock is behind the master's, as its last frame says; beside `live` only.
+    """
 
     node: NodeId
     epoch: Count
@@ -17,15 +20,29 @@ class ReportEntry(Struct, omit_defaults=True):
     agent: Label = ""
     live: bool = False
     interval: Interval = 10.0
+    skew: float = 0.0
     status: Raw = Raw(b"")
     messages: list[Raw] = msgspec.field(default_factory=list)
 
 
+class Rejected(Struct):
+    """How many messages this run of the master has dropped before it looked into them, and who sent most of them: an
+    address, and the node_id that it claimed last, which anybody can."""
+
+    count: Count
+    address: Label = ""
+    node: Label = ""
+
+
 class Report(Struct):
-    """A batch of messages; one transaction at the panel. `master` is the name of the master's run."""
+    """A batch of messages; one transaction at the panel. `master` is the name of the master's run.
+
+    `rejects` comes with signs of life only.
+    """
 
     master: Label
     nodes: list[ReportEntry] = msgspec.field(default_factory=list)
+    rejects: Rejected | UnsetType = UNSET
 
 
 class Refusal(Struct):

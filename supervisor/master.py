@@ -278,8 +278,11 @@ class Master:
             return
         entries = self.ledger.presence(now)
         if entries is not None:
+            for entry in entries:
+                entry.skew = round(self.skews.get(entry.node, 0.0), 3)
             self._presence_with = min(ready, key=self.dispatcher.in_hand)
-            self.pool.hand_over(self._presence_with, HandOver(presence=encode_entries(entries)))
+            rejects = self.receiver.rejects.summed_up()
+            self.pool.hand_over(self._presence_with, HandOver(presence=encode_entries(entries), rejects=rejects))
 
     def _tell_success(self, now: float) -> None:
         """A worker that holds nothing but what fails must hear that others succeed: else it would wait for ever."""

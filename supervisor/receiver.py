@@ -17,6 +17,7 @@ from vmwatch.shared.errors import MessageError
 from vmwatch.shared.keys import KEY_BYTES, node_key, same_mac, up_mac
 from vmwatch.shared.logs import RateLimit
 from vmwatch.shared.messages import MAX_FRAME_BYTES, NODE_ID, VERSION, Envelope, decode_envelope
+from vmwatch.shared.report import Rejected
 from vmwatch.supervisor.sockets import bind, tcp_socket
 
 log = logging.getLogger(__name__)
@@ -132,6 +133,12 @@ class Rejects:
             peer = self.by_peer[address] = PeerRejects()
         peer.reasons[reason] += 1
         peer.claimed = claimed
+
+    def summed_up(self) -> Rejected:
+        """For the panel."""
+        none = ("", PeerRejects())
+        address, worst = max(self.by_peer.items(), key=lambda item: item[1].reasons.total(), default=none)
+        return Rejected(self.by_reason.total(), address, worst.claimed)
 
     def describe(self) -> dict[str, Any]:
         """For the status."""

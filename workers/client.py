@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from vmwatch.shared.errors import VmwatchError
-from vmwatch.shared.report import ReportEntry, Verdict
+from vmwatch.shared.report import Rejected, ReportEntry, Verdict
 from vmwatch.workers.batcher import CallResult, Job, Outcome
 
 
@@ -62,8 +62,11 @@ class PanelClient(Protocol):
         """
         ...
 
-    def tell_presence(self, entries: Sequence[ReportEntry]) -> list[Verdict]:
-        """Report signs of life, or with no entries only that the master runs. Raises PanelFault."""
+    def tell_presence(self, entries: Sequence[ReportEntry], rejects: Rejected | None = None) -> list[Verdict]:
+        """Report signs of life, or with no entries only that the master runs, and what it dropped. Raises PanelFault.
+
+        A panel that cannot be told of `rejects` is not.
+        """
         ...
 
     def close(self) -> None:

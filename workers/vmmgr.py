@@ -3,9 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from msgspec import UNSET
+
 from vmwatch.shared.handover import WorkerSettings
 from vmwatch.shared.messages import MAX_BATCH_BYTES, encode
-from vmwatch.shared.report import Report, ReportEntry, Verdict
+from vmwatch.shared.report import Rejected, Report, ReportEntry, Verdict
 from vmwatch.workers import vmevent
 from vmwatch.workers.answers import REPORT, DocFault, reported
 from vmwatch.workers.batcher import Job, Outcome
@@ -49,13 +51,13 @@ class VmmgrClient:
         except PanelFault as fault:
             return Delivery(fault.result(len(jobs)), fault=fault)
 
-    def tell_presence(self, entries: Sequence[ReportEntry]) -> list[Verdict]:
+    def tell_presence(self, entries: Sequence[ReportEntry], rejects: Rejected | None = None) -> list[Verdict]:
         deadline = Deadline(self._timeout_s)
 
         def by_report() -> list[Verdict]:
             verdicts = []
             for part in _parts(entries):
-                verdicts += self._report(deadline, encode(Report(self._master, part)))
+                verdicts += self._report(deadline, encode(Report(self._master, part, rejects or UNSET)))
             return verdicts
 
         return self._by_what_it_knows(by_report, list)

@@ -18,7 +18,7 @@ from vmwatch.shared.handover import (
     decode_hand_over,
     encode,
 )
-from vmwatch.shared.report import ReportEntry, decode_entries
+from vmwatch.shared.report import Rejected, ReportEntry, decode_entries
 from vmwatch.shared.signals import Signals
 from vmwatch.workers.batcher import Batcher, Job
 from vmwatch.workers.client import PanelClient, PanelFault
@@ -51,6 +51,7 @@ class Worker:
         self._signals = signals
         self._parent_pipe = parent_pipe
         self._presence: list[ReportEntry] | None = None
+        self._rejects: Rejected | None = None
         self._finishing = False
         self._orphaned = False
         self._said = Doing(generation, "")
@@ -97,7 +98,7 @@ class Worker:
     def _take(self, work: HandOver) -> None:
         self._batcher.add(Job(task.id, work.streams[task.stream], task.seq, task.lane, task.raw) for task in work.tasks)
         if work.presence is not None:
-            self._presence = decode_entries(work.presence)
+            self._presence, self._rejects = decode_entries(work.presence), work.rejects
         self._batcher.others_succeeded(work.elsewhere)
         self._finishing = self._finishing or work.stop
 
@@ -118,7 +119,7 @@ class Worker:
             return
         self._say("calling", [])
         try:
-            verdicts = self._client.tell_presence(entries)
+            verdicts = self._client.tell_presence(entries, self._rejects)
         except PanelFault as fault:
             self._tell(PresenceDone(self._generation, delivered=False))
             self._say_trouble(fault)

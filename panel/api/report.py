@@ -25,6 +25,8 @@ async def report(call: Call) -> Response:
         except MessageError as error:
             raise _error(error) from None
         work.watch.reported(work.monotonic, [(entry.node, entry.epoch) for entry in decoded.nodes if entry.live])
+        if decoded.rejects:
+            work.watch.knocks.hear(work.monotonic, decoded.master, decoded.rejects)
         return verdicts
 
     verdicts = await call.panel.writer.do(job, len(call.body))

@@ -213,9 +213,57 @@
     } else if (page === "eventlog") {
       change.events.forEach(applyEvent);
       document.getElementById("empty").hidden = rows.size > 0;
+    } else if (page === "problems" || page === "problem") {
+      applyProblems(change);
     } else if (page === "vmhostnode") {
       change.nodes.filter((node) => !node.hidden || rows.has(node.name)).forEach(applyNode);
     }
+  }
+
+  let drawing = false;
+
+  // Draws those parts of the page anew that show problems; what somebody types meanwhile stays.
+  async function redraw() {
+    if (drawing) return;
+    drawing = true;
+    try {
+      const answer = await fetch(location.href);
+      if (!answer.ok || answer.redirected) return location.reload(); // gone, or the session is over
+      const drawn = new DOMParser().parseFromString(await answer.text(), "text/html");
+      if (!drawn.body.dataset.problems) return location.reload(); // somebody deleted the problem
+      for (const part of document.querySelectorAll("[data-part]")) {
+        const now = drawn.getElementById(part.id);
+        if (!now) continue;
+        part.querySelectorAll("details[open]").forEach((one) => {
+          const same = now.querySelector(`#${one.id}`);
+          if (same) same.open = true;
+        });
+        now.querySelectorAll("time").forEach(showTime);
+        part.replaceWith(now);
+      }
+      document.body.dataset.problems = drawn.body.dataset.problems;
+    } catch {
+      newest = undefined; // away: the stream comes back by itself, and brings it again
+    } finally {
+      setTimeout(() => { drawing = false; applyProblems(); }, 300);
+    }
+  }
+
+  let newest; // the number of the last change of the problems
+
+  function applyProblems(change) {
+    if (change) newest = String(change.problems);
+    if (change && "progress" in change) showProgress(change.progress);
+    if (newest && newest !== document.body.dataset.problems) redraw();
+  }
+
+  function showProgress(progress) {
+    const box = document.getElementById("progress");
+    box.hidden = !progress;
+    if (!progress) return;
+    const missing = progress.told - progress.lines.length;
+    box.querySelector("h2 span").textContent = progress.attempt;
+    box.querySelector("pre").textContent = [...(missing ? [`… ${missing} lines before`] : []), ...progress.lines].join("\n");
   }
 
   const light = document.getElementById("live");
@@ -228,8 +276,9 @@
   }
 
   function connect() {
-    const { after, run } = document.body.dataset;
-    const source = new EventSource(`/vmmgr/live?${new URLSearchParams({ after, run })}`);
+    const { after, run, problem } = document.body.dataset;
+    const wanted = new URLSearchParams({ after, run, ...(problem && { problem }) });
+    const source = new EventSource(`/vmmgr/live?${wanted}`);
     shine("", "connecting");
     source.onopen = () => shine("on", "live");
     source.onmessage = (message) => {
@@ -278,7 +327,7 @@
   document.querySelectorAll("time").forEach(showTime);
   document.querySelectorAll("form.filters").forEach(translateTimes);
   if (!page) return;
-  for (const row of body.rows) rows.set(row.dataset.key, row);
+  if (body) for (const row of body.rows) rows.set(row.dataset.key, row);
   if (page === "vmhostnode") {
     for (const row of body.rows) sign(row, Number(row.dataset.ago));
     setInterval(() => [...body.rows].forEach(showSign), 1000);

@@ -15,6 +15,7 @@ class IndependentNode:
         self.epoch, self.next_seq = int(time.time() * 1e6), 1
         self.rows: dict[int, dict[str, Any]] = {}
         self.heard: dict[str, Any] = {}
+        self.clock_ahead_s = 0.0
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
         self.push, self.sub = context.socket(zmq.PUSH), context.socket(zmq.SUB)
         self.push.linger = self.sub.linger = 0
@@ -23,14 +24,17 @@ class IndependentNode:
         self.sub.subscribe(self.topic)
         self.sub.connect(f"tcp://127.0.0.1:{port + 1}")
 
+    def now(self) -> float:
+        return time.time() + self.clock_ahead_s
+
     def add(self, message: dict[str, Any]) -> None:
-        self.rows[self.next_seq] = {"seq": self.next_seq, "time": time.time(), **message}
+        self.rows[self.next_seq] = {"seq": self.next_seq, "time": self.now(), **message}
         self.next_seq += 1
 
     def send(self) -> None:
         base = min(self.rows, default=self.next_seq)
         messages = [{**row, "prev": seq - 1} for seq, row in self.rows.items()]
-        body = {"epoch": self.epoch, "base": base, "interval": 1, "sent": time.time(), "messages": messages}
+        body = {"epoch": self.epoch, "base": base, "interval": 1, "sent": self.now(), "messages": messages}
         text = json.dumps(body | ({"heard": self.heard} if self.heard else {})).encode()
         mac = hmac.digest(self.key, b"VW1\x00up\x00" + self.topic + text, hashlib.sha256)
         self.push.send_multipart([b"VW1", self.node, mac, text])

@@ -16,6 +16,8 @@ CORES = (
     "panel/rules.py",
     "panel/knowledge.py",
     "panel/problems.py",
+    "panel/solving.py",
+    "panel/complaints.py",
     "panel/registration.py",
     "panel/duplicates.py",
     "panel/inquiry.py",

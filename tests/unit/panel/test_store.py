@@ -9,8 +9,11 @@ import pytest
 from sqlalchemy import Connection, text
 
 from tests.unit.panel.reports import EPOCH, NODE, entry, event, inventory, report, stats, uuid_of
+from vmwatch.panel import schema
+from vmwatch.panel.attempts import Attempts
 from vmwatch.panel.events import Events, Filter
 from vmwatch.panel.knowledge import Draft
+from vmwatch.panel.problems import Kind, Level, raise_problem
 from vmwatch.panel.recorder import Recorder
 from vmwatch.panel.registration import register
 from vmwatch.panel.schema import MIGRATIONS, migrate
@@ -112,6 +115,25 @@ def test_claims_of_schema_1_are_taken_to_have_been_told_at_their_mark(store: Sto
     claim = store.load().known.claim(uuid_of("web"), NODE)
     assert claim is not None
     assert claim.stated == claim.mark == (EPOCH, 4)
+
+
+def test_problems_of_a_schema_without_attempts_are_kept_and_tried_as_usual(store: Store) -> None:
+    stored = store.load()
+    recorder, draft = Recorder(store, stored), Draft(stored.known)
+    raise_problem(draft, 1000.0, Kind.NODE_STOPPED, NODE, Level.ERROR, "it is stopped")
+    with recorder.savepoint():
+        recorder.write(draft, 1000.0)
+    recorder.commit()
+    recorder.close()
+    with store.writing() as connection:
+        for name in ("automatic", "period", "most", "attempts", "attempt", "tried", "reopened", "gone"):
+            connection.execute(text(f"ALTER TABLE problems DROP COLUMN {name}"))
+        connection.execute(text("DROP TABLE attempts"))
+        older = str(1 + list(MIGRATIONS).index(schema._solve))
+        connection.execute(text("UPDATE meta SET value = :older WHERE name = 'schema'"), {"older": older})
+    store.open()
+    assert store.load().known.problems == draft.problems
+    assert Attempts(store).of(1) == []
 
 
 def test_a_migration_that_fails_leaves_the_old_schema(store: Store) -> None:
