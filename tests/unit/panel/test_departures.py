@@ -304,10 +304,13 @@ def test_a_way_back_that_fails_without_a_definition_leaves_the_vm_away() -> None
     assert cluster.state() is State.UNKNOWN
 
 
-def test_a_migration_that_fails_twice_is_over_with_any_word_of_another_node() -> None:
+@pytest.mark.parametrize("lists", [False, True])
+def test_a_migration_that_fails_twice_is_over_with_any_word_of_another_node(lists: bool) -> None:
     cluster = Cluster()
     source, destination = Node("source"), Node("destination")
     tell(cluster, destination, INCOMING, FAILED, INCOMING, FAILED)
+    if lists:
+        cluster.hear(destination, destination.inventory(domain("shutoff", reason=6)))
     assert cluster.state() is State.UNKNOWN
     cluster.hear(source, source.inventory(domain("shutoff")))
     assert cluster.place() == ("source", "shutoff")
