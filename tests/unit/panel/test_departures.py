@@ -327,3 +327,25 @@ def test_a_vm_that_left_and_is_back_before_its_departure_was_paid_is_back() -> N
     assert cluster.place() == ("source", "running")
     tell(cluster, source, ENDED)
     assert cluster.place() == ("source", "shutoff")
+
+
+def test_an_end_that_waited_and_is_not_listed_any_more_leaves_nothing_to_look_for() -> None:
+    """The migration failed, and nobody told."""
+    cluster = Cluster()
+    source, destination = running(cluster)
+    tell(cluster, destination, INCOMING)
+    cluster.hear(destination, destination.inventory(domain("running", uuid=OTHER, name="db")))
+    assert cluster.place() == ("source", "running")
+    tell(cluster, source, ("stopped", "destroyed"))
+    assert cluster.place() == ("source", "shutoff")
+
+
+def test_a_running_vm_that_is_listed_no_more_is_gone_with_its_definition_when_nobody_has_it() -> None:
+    cluster = Cluster()
+    source, destination = running(cluster)
+    asked = asked_of(cluster, source, destination)
+    asked.lists["source"] = [domain("running", uuid=OTHER, name="db")]
+    cluster.hear(source, source.inventory(*asked.lists["source"]))
+    assert cluster.state() is State.UNKNOWN
+    asked.turn(ARRIVES_WITHIN_S + 5)
+    assert cluster.state() is State.ABSENT
