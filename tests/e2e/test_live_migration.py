@@ -140,6 +140,7 @@ def test_there_and_back_with_a_definition_on_both_sides(cluster: Stack, hypervis
         arrived = hypervisors.connect(hypervisors.destination).lookupByUUIDString(vm)
         with Migration(arrived, hypervisors.source, flags=libvirt.VIR_MIGRATE_PERSIST_DEST) as back:
             assert back.finish() == ""
+        wait_until(lambda: ("stopped", "migrated") in told(cluster, vm, DESTINATION), "the other end's last word")
         cluster.wait_drained()
         wait_shown(cluster, vm, "running", SOURCE)
     assert watching.states <= {"running", "paused"}, watching.shown

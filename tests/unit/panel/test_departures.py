@@ -349,3 +349,12 @@ def test_a_running_vm_that_is_listed_no_more_is_gone_with_its_definition_when_no
     assert cluster.state() is State.UNKNOWN
     asked.turn(ARRIVES_WITHIN_S + 5)
     assert cluster.state() is State.ABSENT
+
+
+def test_a_vm_that_its_source_lists_no_more_and_that_arrived_and_ended_elsewhere_is_gone() -> None:
+    """Its definition went with it, and was told of by nobody."""
+    cluster = Cluster()
+    source, destination = running(cluster)
+    cluster.hear(source, source.inventory(domain("running", uuid=OTHER, name="db")))
+    tell(cluster, destination, INCOMING, DEFINED, ARRIVED, ENDED, ("undefined", "removed"))
+    assert cluster.state() is State.ABSENT
