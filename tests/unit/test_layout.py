@@ -23,6 +23,7 @@ CORES = (
     "panel/activity.py",
     "panel/installation.py",
     "panel/installations.py",
+    "panel/places.py",
 )
 PURE = {
     "__future__",
