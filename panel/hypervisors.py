@@ -66,9 +66,7 @@ class _Turn:
 class Hypervisors:
     """Performs actions. For the event loop's thread."""
 
-    def __init__(
-        self, limit_s: float = ACTION_LIMIT_S, slow_s: float = SLOW_S, places: Places | None = None
-    ) -> None:
+    def __init__(self, limit_s: float = ACTION_LIMIT_S, slow_s: float = SLOW_S, places: Places | None = None) -> None:
         self._limit_s = limit_s
         self._slow_s = slow_s
         self._places = places or Places()

@@ -1,5 +1,8 @@
 """Retention: old events and samples go, in steps so small that no report waits for them. Keys never go this way.
 
+Old rows lie on pages that nobody has read for long. A reader touches those of a step before it, so that the writer
+need not wait for the disk while it holds the lock.
+
 Samples are thinned out before: all are kept for two days, then one an hour until their time is over.
 """
 
@@ -7,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from sqlalchemy import Connection, Table, func, select
 
@@ -44,11 +48,15 @@ def _pace() -> Pace:
 
 @dataclass(frozen=True)
 class Aging:
-    """A table whose old rows go; `told`: the column with the node's time; `remove`: those up to an id."""
+    """A table whose old rows go; `told`: the column with the node's time; `remove`: those up to an id.
+
+    `touch`: queries that read the index pages of the rows from one id to another.
+    """
 
     table: Table
     told: str
     remove: Callable[[Recorder, int], None]
+    touch: tuple[str, ...]
 
 
 def _remove_events(recorder: Recorder, last: int) -> None:
@@ -60,8 +68,24 @@ def _remove_stats(recorder: Recorder, last: int) -> None:
     recorder.execute(EXPIRE_STATS, (last,))
 
 
-EVENTS = Aging(eventlog, "time", _remove_events)
-STATS = Aging(stats, "taken", _remove_stats)
+def _touch(table: str, index: str, *key: str) -> str:
+    same = " AND ".join(f"page.{name} = old.{name}" for name in (*key, "id"))
+    return (
+        f"SELECT count(*) FROM {table} AS old CROSS JOIN {table} AS page INDEXED BY {index} ON {same}"
+        " WHERE old.id >= ? AND old.id <= ?"
+    )
+
+
+EVENTS = Aging(
+    eventlog,
+    "time",
+    _remove_events,
+    (
+        _touch("eventlog", "eventlog_node_event", "node", "event"),
+        _touch("eventlog", "eventlog_subject_node_event", "subject", "node", "event"),
+    ),
+)
+STATS = Aging(stats, "taken", _remove_stats, (_touch("stats", "stats_uuid", "uuid"),))
 
 
 @dataclass
@@ -109,6 +133,7 @@ class Retention:
             removed += len(surplus)
             while surplus:
                 part, surplus = surplus[: self.pace.rows], surplus[self.pace.rows :]
+                await self.panel.read(partial(touch_pages, store, STATS, part[0], part[-1]))
                 await self._step(_removal_of_samples(part), len(part))
             self.thinned = samples[-1].id
             newest = max(newest, samples[-1].taken)
@@ -145,7 +170,8 @@ def _removal_of_samples(ids: Sequence[int]) -> Callable[[Recorder], None]:
 
 
 def expired(store: Store, aging: Aging, wall: float, days: int, rows: int) -> int | None:
-    """The id up to which a step may remove rows, at most so many of them; None if there is nothing old.
+    """The id up to which a step may remove rows, at most so many of them; None if there is nothing old. Their pages
+    are touched.
 
     The last row of all stays, however old: its id is where counting goes on after a restart, and ids never repeat.
     """
@@ -154,7 +180,17 @@ def expired(store: Store, aging: Aging, wall: float, days: int, rows: int) -> in
     with store.reading() as connection, connection.begin():
         newest, now = _newest(connection, aging, wall)
         labels = [Label(*row) for row in connection.execute(first.where(table.id < newest))]
-    return last_old(labels, now - days * DAY_S, wall)
+    last = last_old(labels, now - days * DAY_S, wall)
+    if last is not None:
+        touch_pages(store, aging, 0, last)
+    return last
+
+
+def touch_pages(store: Store, aging: Aging, first: int, last: int) -> None:
+    """Read the pages of these rows, so that they are in the system's memory."""
+    with store.reading() as connection:
+        for query in aging.touch:
+            connection.exec_driver_sql(query, (first, last)).fetchall()
 
 
 def old_samples(store: Store, wall: float, after: int) -> list[Sample]:

@@ -51,11 +51,13 @@ _PRAGMAS = (
     # FULL: a committed event must survive a power failure, because the node forgets it after the answer
     "PRAGMA synchronous=FULL",
     "PRAGMA foreign_keys=ON",
-    # KiB: the upper pages of the event log's indexes stay in memory
-    "PRAGMA cache_size=-65536",
+    # KiB, of each connection; lists and exports walk along an index and need little again
+    "PRAGMA cache_size=-8192",
     # pages (32 MiB): a page that many commits change is copied into the file once, not once per thousand pages
     "PRAGMA wal_autocheckpoint=8000",
 )
+_WRITER_CACHE = "PRAGMA cache_size=-65536"
+"""KiB: the upper pages of the event log's indexes stay in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,9 @@ class Store:
 
     def raw(self) -> Any:  # noqa: ANN401 - a DBAPI connection has no type
         """The driver's own connection, in autocommit; for the one writer, which keeps it."""
-        return self.engine.raw_connection()
+        connection = self.engine.raw_connection()
+        connection.cursor().execute(_WRITER_CACHE)
+        return connection
 
     def load(self) -> Stored:
         """All that is kept in memory, in one consistent read. Raises StoreError."""

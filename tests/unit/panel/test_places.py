@@ -49,8 +49,7 @@ class Cluster:
                 self.again.append((self.now + PAUSE_S, ticket.node))
             elif lasts >= SLOW_S and not ticket.spent:
                 self.places.overstay(ticket)
-        begun, _ = self.places.settle()
-        for ticket in begun:
+        for ticket in self.places.settle()[0]:
             self.begun[ticket] = self.now
             self.waits.setdefault(ticket.node, []).append(self.now - self.asked.pop(ticket))
         self._check()

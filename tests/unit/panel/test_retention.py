@@ -173,3 +173,16 @@ def test_samples_that_are_too_old_go_altogether(keeper: Keeper) -> None:
     keeper.settle(stats(2, taken=keeper.clock.now))
     assert keeper.run(lambda: keeper.retention.expire(STATS, 30)) == 1
     assert keeper.samples() == [("kvm-01", keeper.clock.now)]
+
+
+@pytest.mark.parametrize("aging", [EVENTS, STATS], ids=["events", "samples"])
+def test_the_index_pages_of_rows_that_go_are_read_before_by_steps_into_the_index(
+    keeper: Keeper, aging: retention_module.Aging
+) -> None:
+    keeper.settle(event(1), stats(2), event(3), stats(4))
+    with keeper.store.reading() as connection:
+        for query in aging.touch:
+            plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", (0, 9))]
+            assert any("SEARCH old USING INTEGER PRIMARY KEY" in step for step in plan), plan
+            assert any("SEARCH page USING COVERING INDEX" in step for step in plan), plan
+            assert connection.exec_driver_sql(query, (0, 9)).scalar() == 2
