@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,9 @@ import typer
 from rich.console import Console
 
 from vmwatch.cli.client import DEFAULT_URL, MOST_ROWS, PanelClient, PanelError, Row
+from vmwatch.cli.download import download
 from vmwatch.cli.follow import EventTail
+from vmwatch.cli.moments import moment
 from vmwatch.cli.table import event_line, show_table
 from vmwatch.shared.errors import VmwatchError
 from vmwatch.shared.exits import Exit
@@ -25,9 +28,20 @@ TYPER_USAGE = 2
 
 WIDE = 110
 """Columns of a terminal that has room for UUIDs."""
+NEWEST = 20
+"""Events, unless more are asked for."""
 VM_COLUMNS = ("id", "name", "hostnode", "vmstatus", "since", "uuid", "warnings")
 POLICY_COLUMNS = ("name", "value", "meaning")
 EVENT_COLUMNS = ("id", "time", "received", "node", "name", "event", "detail", "state", "uuid")
+
+
+class Format(StrEnum):
+    """How events are printed: `csv` and `jsonl` are the panel's export, of all rows."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSONL = "jsonl"
+
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -102,13 +116,19 @@ def vms(
         str, typer.Option("--state", metavar="STATE", help="Only those in this state, such as running.")
     ] = "",
     warnings: Annotated[bool, typer.Option("--warnings", help="Only those that there are warnings of.")] = False,
+    part: Annotated[
+        str, typer.Option("--search", metavar="TEXT", help="Only those with this in their name or UUID.")
+    ] = "",
+    sort: Annotated[
+        str, typer.Option("--sort", metavar="COLUMN", help="By this column, such as since; -since: backwards.")
+    ] = "",
 ) -> None:
     """List the VMs and their states."""
     client = connect(url, user, ca)
     out = console()
     narrow = out.is_terminal and out.width < WIDE
     columns = [name for name in VM_COLUMNS if not (narrow and name == "uuid")]
-    filters = given(hostnode=node, vmstatus=state, warnings="on" if warnings else "")
+    filters = given(hostnode=node, vmstatus=state, warnings="on" if warnings else "", q=part, sort=sort)
     show_table(out, client.all_rows("vm", **filters), columns)
 
 
@@ -143,16 +163,32 @@ def events(
     user: User = "admin",
     ca: Authority = "",
     node: Node = "",
-    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Only those of the VM with this name.")] = "",
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Only those of VMs with this name.")] = "",
+    uuid: Annotated[str, typer.Option("--uuid", metavar="UUID", help="Only those of this VM.")] = "",
+    event: Annotated[str, typer.Option("--event", metavar="EVENT", help="Only these, such as started.")] = "",
+    since: Annotated[
+        str, typer.Option("--since", metavar="TIME", help="Only from then on: 2026-03-01T12:00, 2h.")
+    ] = "",
+    until: Annotated[str, typer.Option("--until", metavar="TIME", help="Only up to then.")] = "",
     count: Annotated[
-        int, typer.Option("--count", metavar="NUMBER", min=1, max=MOST_ROWS, help="How many of the newest.")
-    ] = 20,
+        int | None,
+        typer.Option("--count", metavar="NUMBER", min=1, max=MOST_ROWS, help=f"How many of the newest ({NEWEST})."),
+    ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new ones until Ctrl-C.")] = False,
+    format_: Annotated[
+        Format, typer.Option("--format", help="table: the newest ones; csv, jsonl: all that fit, as a file.")
+    ] = Format.TABLE,
 ) -> None:
-    """List the newest events, oldest first."""
+    """List the newest events, oldest first, or export all of them."""
+    times = given(since=moment("--since", since), until=moment("--until", until))
+    filters = given(node=node, name=name, uuid=uuid, event=event) | times
+    if format_ is not Format.TABLE and (follow or count is not None):
+        raise PanelError(f"--format {format_} exports all events that fit: neither --follow nor --count is allowed")
     client = connect(url, user, ca)
-    filters = given(node=node, name=name)
-    rows = client.newest_events(count, **filters)
+    if format_ is not Format.TABLE:
+        download(client, "eventlog", format_, sys.stdout.buffer, **filters)
+        return
+    rows = client.newest_events(count or NEWEST, **filters)
     out = console()
     if not follow:
         if out.is_terminal:
