@@ -19,6 +19,7 @@ from vmwatch.panel.dispatch import Dispatcher, set_cookie
 from vmwatch.panel.events import Events, Filter, Numbered, row_of
 from vmwatch.panel.functions import OPERATORS, VIEWERS, Panel
 from vmwatch.panel.identity import COOKIE, Caller
+from vmwatch.panel.installpages import InstallPages
 from vmwatch.panel.live import MOST_EVENTS, Stream, vm_fields
 from vmwatch.panel.paging import MAX_PAGE
 from vmwatch.panel.policies import WEEK_S, values_of
@@ -54,6 +55,7 @@ class Pages:
         loader = FileSystemLoader(TEMPLATES)
         environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
         self._templates = Jinja2Templates(env=environment)
+        self._installs = InstallPages(panel, dispatcher, self._viewer, self._draw, API)
         environment.globals.update(api=API, pages=_PAGES, version=VERSION, states=_STATES)
 
     async def draw(self, request: Request, values: Mapping[str, str]) -> Response:
@@ -66,6 +68,8 @@ class Pages:
                 return await self._sign_in(request, values)
             if func in _PAGES and request.method == "GET" and values.get("export") != "on":
                 return await self._page(request, values)
+            if self._installs.draws(func):
+                return await self._installs.page(request, values)
             if not func:
                 return RedirectResponse(f"{API}?func=vm", 303)
             return await self._function(request, values)
@@ -152,8 +156,10 @@ class Pages:
         chosen, before = Filter.of(params), params.whole("before", 1, MAX_ID)
         events = Events(self._panel.store)
         rows = await self._panel.read(lambda: events.newest(chosen, EVENTS_ON_PAGE, before))
+        vm = self._panel.board.vm(chosen.uuid) if chosen.uuid else None
         return {
             "after": after,
+            "vm": None if vm is None else vm_fields(vm),
             "rows": [row_of(*row) for row in reversed(rows)],
             # the whole of what the filter fits, whichever page this is
             "exported": {name: params.get(name) for name in EXPORTED if params.given(name)},

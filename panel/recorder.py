@@ -9,6 +9,7 @@ import msgspec
 from msgspec.structs import astuple
 
 from vmwatch.panel import statements
+from vmwatch.panel.expiry import Finished
 from vmwatch.panel.installation import Installation
 from vmwatch.panel.knowledge import Draft, EventRow, StatsRow
 from vmwatch.panel.rules import Claim
@@ -101,6 +102,15 @@ class Recorder:
         for name, value in values.items():
             self._note(self._stored.policies, name, value)
         self._many(statements.SAVE_POLICY, list(values.items()))
+
+    def forget_installations(self, finished: Iterable[Finished]) -> None:
+        """Finished ones go, also from what is in memory."""
+        known = self._stored.known.installations
+        for row in finished:
+            self._cursor.execute(statements.FORGET_INSTALLATION, (row.id,))
+            if (now := known.get(row.uuid)) is not None and now.id == row.id:
+                self._undo.append((known, row.uuid, now))
+                del known[row.uuid]
 
     def execute(self, statement: str, parameters: Sequence[Any]) -> None:
         """One of `statements`, inside the savepoint."""

@@ -8,17 +8,19 @@ Samples are thinned out before: all are kept for two days, then one an hour unti
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+import msgspec
 from sqlalchemy import Connection, Table, func, select
 
-from vmwatch.panel.expiry import DAY_S, Label, Sample, Thinning, last_old, present
+from vmwatch.panel.expiry import DAY_S, Finished, Label, Sample, Thinning, forgettable, last_old, present
 from vmwatch.panel.functions import Panel
+from vmwatch.panel.installation import Installation
 from vmwatch.panel.pace import Pace
 from vmwatch.panel.recorder import Recorder
-from vmwatch.panel.schema import SPAN_ROWS, eventlog, stats
+from vmwatch.panel.schema import SPAN_ROWS, eventlog, installations, stats
 from vmwatch.panel.statements import EXPIRE_EVENTS, EXPIRE_SPANS, EXPIRE_STATS, REMOVE_STATS
 from vmwatch.panel.store import Store
 from vmwatch.panel.writer import Job, NotCommitted, Work, WriterBusy
@@ -106,6 +108,7 @@ class Retention:
                 await self.expire(EVENTS, self.panel.settings.event_retention_days)
                 await self.expire(STATS, self.panel.settings.stats_retention_days)
                 await self.thin_out()
+                await self.forget_installations(self.panel.settings.event_retention_days)
             except (WriterBusy, NotCommitted) as error:
                 log.warning("old rows stay for now: %s", error)
             except Exception:
@@ -140,6 +143,16 @@ class Retention:
         self.thinning.forget(newest - DAY_S)
         return removed
 
+    async def forget_installations(self, days: int) -> int:
+        """Remove finished ones that ended longer ago than that; returns how many."""
+        store, wall = self.panel.store, self.panel.clock.wall()
+        there = {row.uuid for row in self.panel.board.vms()}
+        old = await self.panel.read(lambda: old_installations(store, wall, days, there))
+        for first in range(0, len(old), LEAST_ROWS):
+            part = old[first : first + LEAST_ROWS]
+            await self._step(partial(_forget_installations, part), len(part))
+        return len(old)
+
     async def _step(self, write: Callable[[Recorder], None], rows: int) -> None:
         """A step of so many rows in the writer, which says how large the next one may be; then a rest."""
         clock = self.panel.clock
@@ -167,6 +180,20 @@ def _removal(aging: Aging, last: int) -> Callable[[Recorder], None]:
 
 def _removal_of_samples(ids: Sequence[int]) -> Callable[[Recorder], None]:
     return lambda recorder: recorder.execute_many(REMOVE_STATS, [(number,) for number in ids])
+
+
+def _forget_installations(finished: Sequence[Finished], recorder: Recorder) -> None:
+    recorder.forget_installations(finished)
+
+
+def old_installations(store: Store, wall: float, days: int, there: Container[str]) -> list[Finished]:
+    """Finished installations that may go; `there`: UUIDs of VMs that some node has."""
+    with store.reading() as connection, connection.begin():
+        now = _newest(connection, EVENTS, wall)[1]
+        query = select(installations.c.content).where(~installations.c.unfinished)
+        rows = [msgspec.json.decode(content, type=Installation) for content in connection.execute(query).scalars()]
+    found = [Finished(row.id, row.uuid, row.ended or row.began) for row in rows]
+    return forgettable(found, now - days * DAY_S, there)
 
 
 def expired(store: Store, aging: Aging, wall: float, days: int, rows: int) -> int | None:

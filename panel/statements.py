@@ -81,6 +81,7 @@ WIDEN_SPAN = _sql(
     )
 )
 SAVE_INSTALLATION = _upsert(installations)
+FORGET_INSTALLATION = _sql(delete(installations).where(*_equals(installations.c.id)))
 SAVE_HOST = _sql(
     update(nodes)
     .values({name: bindparam(name) for name in _HOST})

@@ -168,6 +168,19 @@
     fresh(row);
   }
 
+  // The VM that a page of events is about.
+  function applySubject(vm) {
+    const card = document.getElementById("subject");
+    if (!card || card.dataset.uuid !== vm.uuid) return;
+    card.querySelector("h2").textContent = vm.name;
+    card.querySelector(".status").replaceChildren(state(vm.state));
+    card.querySelector(".node").textContent = vm.node;
+    card.querySelector(".node").href = `/vmmgr?${new URLSearchParams({ func: "vm", hostnode: vm.node })}`;
+    card.querySelector(".since").replaceChildren(moment(vm.since));
+    card.querySelector(".warnings").replaceChildren(...vm.warnings.map(warning));
+    card.querySelectorAll("time").forEach(showTime);
+  }
+
   function applyNode(node) {
     const row = rows.get(node.name);
     if (!row || node.hidden) return location.reload(); // a node more or less is rare
@@ -211,6 +224,7 @@
       warned.textContent = change.warned;
       if (change.warned) warned.closest("li").hidden = false;
     } else if (page === "eventlog") {
+      change.vms.forEach(applySubject);
       change.events.forEach(applyEvent);
       document.getElementById("empty").hidden = rows.size > 0;
     } else if (page === "vmhostnode") {
