@@ -86,8 +86,8 @@ class PanelClient:
                 raise PanelError(f"{self.url} does not send a file")
             try:
                 yield from answer.iter_content(PIECE_BYTES)
-            except requests.RequestException as error:
-                raise Unreachable(f"{self.url}: the answer broke off: {_reason(error)}") from None
+            except requests.RequestException:
+                raise Unreachable(f"{self.url}: the answer broke off") from None
 
     def rows(self, func: str, **parameters: str | int) -> list[Row]:
         """A list's rows, one page of them."""

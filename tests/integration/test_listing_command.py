@@ -4,17 +4,26 @@ import csv
 import io
 import json
 import os
+import random
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import requests
 
 from tests.testbed.service import command
 from tests.testbed.stack import ADMIN, SERVICE, Panel
+from tests.unit.panel.eventrows import fill
 from tests.unit.panel.reports import entry, event, inventory, report, uuid_of
+from vmwatch.cli.client import PanelClient, Unreachable
+from vmwatch.cli.download import download
+from vmwatch.panel.schema import SPAN_ROWS
+from vmwatch.panel.store import Store
 
+LONG = 150_000
+"""Rows of a log whose export fits into no socket's buffers."""
 COUNT = 2500
 """More than the panel gives in one answer."""
 SPAN_S = 60.0
@@ -81,6 +90,30 @@ def test_a_reader_of_an_export_that_has_enough_leaves_no_traceback(panel: Panel)
     done = subprocess.run(["sh", "-c", line], capture_output=True, env=environment, timeout=300)
     assert json.loads(done.stdout)["name"] == "web"
     assert done.stderr == b""
+
+
+class Killing(io.BytesIO):
+    """A file; with the first piece that is written into it the panel is killed."""
+
+    def __init__(self, panel: Panel) -> None:
+        super().__init__()
+        self._panel = panel
+
+    def write(self, piece: bytes) -> int:  # type: ignore[override]
+        self._panel.kill()
+        return super().write(piece)
+
+
+def test_an_export_that_breaks_off_is_no_whole_one(tmp_path: Path) -> None:
+    panel = Panel(tmp_path)
+    store = Store(f"sqlite:///{tmp_path / 'var' / 'vmwatch-panel.db'}")
+    fill(store, LONG, SPAN_ROWS, random.Random(1))
+    store.close()
+    with panel:
+        into = Killing(panel)
+        with pytest.raises(Unreachable, match=r"the answer broke off; \d+ lines were complete"):
+            download(PanelClient(panel.url, *ADMIN), "eventlog", "csv", into)
+    assert into.getvalue().count(b"\n") < LONG
 
 
 @pytest.mark.parametrize(
