@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
@@ -39,6 +39,13 @@ _WATCHED = _UP | _DOWN | _FAILED[0] | _FAILED[1] | _FAILED[2]
 
 Master = tuple[Endpoint, Endpoint]
 """Where to push, where to subscribe."""
+
+
+class Diagnosis(NamedTuple):
+    """Why no acknowledgement comes: a word for programs (as `vmwatch-healthcheck`), a sentence for people."""
+
+    kind: str
+    text: str
 
 
 class _Peer:
@@ -119,19 +126,24 @@ class Link:
         return self._sub.connected
 
     @property
-    def diagnosis(self) -> str:
-        """What an operator should look at when no acknowledgement comes: a word and a sentence."""
+    def diagnosis(self) -> Diagnosis:
+        """What an operator should look at when no acknowledgement comes."""
         push, sub = self.address
         if not self._push.was_connected:
-            return f"master not reachable: no connection to {push}"
+            return Diagnosis("unreachable", f"master not reachable: no connection to {push}")
         if not self._sub.was_connected:
-            return (
+            return Diagnosis(
+                "acknowledgements_blocked",
                 f"events arrive at the master, acknowledgements do not: no connection to {sub} (is its port open in "
-                "the firewalls?)"
+                "the firewalls?)",
             )
+        connected = f"the master at {push} is connected"
         if self._bad:
-            return f"the master at {push} is connected, and no acknowledgement of it is valid (is the secret the same?)"
-        return f"the master at {push} is connected and does not answer (is the secret the same, the node known to it?)"
+            invalid = f"{connected}, and no acknowledgement of it is valid (is the secret the same?)"
+            return Diagnosis("acknowledgements_invalid", invalid)
+        return Diagnosis(
+            "unanswered", f"{connected} and does not answer (is the secret the same, the node known to it?)"
+        )
 
     def open(self) -> None:
         """Begin to connect to the first address."""

@@ -22,6 +22,8 @@ from vmwatch.shared.messages import (
 from vmwatch.shared.report import Refusal, Report, ReportEntry, Verdict
 from vmwatch.shared.states import State
 
+CANARY = "canary"
+"""What an agent says to see the way work (`vmwatch-healthcheck --canary`): registered by its key, and nothing else."""
 EMPTY = "it suddenly lists no VM"
 EMPTY_AGAIN_S = 60.0
 """A second empty inventory so long after the first one is believed (design 03, rule 3)."""
@@ -121,7 +123,7 @@ def _apply(draft: Draft, entry: ReportEntry, message: Message, now: float) -> No
             StatsRow(entry.node, entry.epoch, message.seq, message.taken, message.interval, domain)
             for domain in message.domains
         ]
-    elif isinstance(message, AgentReport):
+    elif isinstance(message, AgentReport) and message.what != CANARY:
         draft.nodes[entry.node] = replace(draft.nodes[entry.node], said=message.what)
 
 

@@ -49,6 +49,15 @@ class Paths:
         return self.run / f"{self.program}.sock"
 
     @property
+    def ping(self) -> Path:
+        """Who connects there has a canary sent (`vmwatch-node`)."""
+        return self.run / f"{self.program}.ping"
+
+    @property
+    def maintenance(self) -> Path:
+        return self.run / f"{self.program}.maintenance"
+
+    @property
     def database(self) -> Path:
         return self.var / f"{self.program}.db"
 

@@ -35,6 +35,7 @@ from vmwatch.supervisor.deadletters import DeadLetters
 from vmwatch.supervisor.dispatcher import DEATHS_ALLOWED, Dispatcher
 from vmwatch.supervisor.ledger import Entry, Ledger
 from vmwatch.supervisor.pool import Lost, Pool
+from vmwatch.supervisor.progress import Progress
 from vmwatch.supervisor.publisher import Publisher
 from vmwatch.supervisor.receiver import Authenticator, Receiver
 
@@ -112,6 +113,7 @@ class Master:
         self.dispatcher = Dispatcher(self._most_in_hand)
         self.dead_letters = DeadLetters(paths.dead_letters)
         self.pool = Pool(settings.worker_count, silence_s(settings), self._spawner(settings))
+        self.progress = Progress(now)
         self._resized = 0
         """Of `Signals.more_workers`, what was done."""
         self._presence_with: int | None = None
@@ -123,6 +125,11 @@ class Master:
         self.skews: dict[str, float] = {}
         """By how many seconds each node's clock is behind this one, the way of a frame included."""
         self._skew_logged = RateLimit(SKEW_LOGGED_EVERY_S)
+
+    @property
+    def panel_timeout_s(self) -> float:
+        """How long a call of the panel may take."""
+        return self._settings.panel_timeout
 
     def _spawner(self, settings: MasterSettings) -> Callable[[int, int], Child]:
         told = msgspec.structs.replace(
@@ -193,6 +200,7 @@ class Master:
         for lost in self.pool.tend(now):
             self._lose(now, lost)
         self._settle_dead_letters(now)
+        self.progress.look(now, len(self.ledger.entries))
         self._acknowledge(now)
 
     def _stop(self, each_turn: Callable[[float], object]) -> None:
@@ -301,6 +309,7 @@ class Master:
                 return
             result = decode_result(data)
             if self.pool.heard(now, result):
+                self.progress.heard(now, result)
                 self._act_on(now, result)
             else:
                 self.counters["late_results"] += 1

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAMS = ("node", "supervisor", "workers", "panel", "cli")
+PROGRAMS = ("node", "supervisor", "workers", "panel", "healthcheck", "cli")
 CORES = (
     "node/sender.py",
     "supervisor/ledger.py",
@@ -23,6 +23,16 @@ CORES = (
     "panel/activity.py",
     "panel/installation.py",
     "panel/installations.py",
+    "supervisor/progress.py",
+    "healthcheck/levels.py",
+    "healthcheck/ranges.py",
+    "healthcheck/figures.py",
+    "healthcheck/facts.py",
+    "healthcheck/processhealth.py",
+    "healthcheck/masterhealth.py",
+    "healthcheck/nodehealth.py",
+    "healthcheck/verdict.py",
+    "healthcheck/answer.py",
 )
 PURE = {
     "__future__",
