@@ -1,5 +1,6 @@
 """What the probe found, before anything is judged: plain values, made by the shells and by tests."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -128,8 +129,19 @@ def value_at(status: Status, *path: str) -> Any:  # noqa: ANN401 - JSON
 
 def number_at(status: Status, *path: str) -> float | None:
     """The number that the status has there; None if it has none there."""
+    return _number(value_at(status, *path))
+
+
+def total_at(status: Status, *path: str) -> float | None:
+    """The sum of the counts that the status has there, by some name; None if it has none there."""
     found = value_at(status, *path)
-    return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None
+    return sum(_number(count) or 0.0 for count in found.values()) if isinstance(found, Mapping) else None
+
+
+def _number(found: object) -> float | None:
+    if not isinstance(found, int | float) or isinstance(found, bool) or not math.isfinite(found):
+        return None
+    return float(found)
 
 
 def text_at(status: Status, *path: str) -> str:

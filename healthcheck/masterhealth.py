@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from vmwatch.healthcheck.facts import Facts, Status, number_at, text_at, value_at
+from vmwatch.healthcheck.facts import Facts, Status, number_at, text_at, total_at, value_at
 from vmwatch.healthcheck.figures import Bound, Figure
 from vmwatch.healthcheck.levels import Finding, Level
 from vmwatch.healthcheck.processhealth import process_figures
@@ -58,11 +58,6 @@ def _nodes_alive(facts: Facts) -> float | None:
 def _skew(facts: Facts) -> float | None:
     skews = [abs(number_at(node, "clock_skew_s") or 0.0) for _, node in _alive(facts.status)]
     return max(skews, default=None)
-
-
-def _rejected(facts: Facts) -> float | None:
-    reasons = value_at(facts.status, "rejects", "by_reason")
-    return float(sum(reasons.values())) if isinstance(reasons, Mapping) else None
 
 
 def _timeout_s(status: Status) -> float:
@@ -128,7 +123,12 @@ FIGURES = [
         "dead letters since its start",
         lambda facts: number_at(facts.status, "dead_letters", "written"),
     ),
-    Figure("rejected", "c", "frames rejected since its start", _rejected),
+    Figure(
+        "rejected",
+        "c",
+        "frames rejected since its start",
+        lambda facts: total_at(facts.status, "rejects", "by_reason"),
+    ),
     *process_figures(1536, 3072),
 ]
 

@@ -1,8 +1,8 @@
 """vmwatch-node's function, from its status: does libvirt tell, does the master take and acknowledge. A core."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-from vmwatch.healthcheck.facts import Facts, Status, number_at, text_at, value_at
+from vmwatch.healthcheck.facts import Facts, Status, number_at, text_at, total_at, value_at
 from vmwatch.healthcheck.figures import Bound, Figure
 from vmwatch.healthcheck.levels import Finding, Level
 from vmwatch.healthcheck.processhealth import START_MOST_S, process_figures
@@ -42,17 +42,12 @@ def _statistics_age(facts: Facts) -> float | None:
 
 
 def _seen_age(facts: Facts) -> float | None:
-    told = "seen_age_s" in (value_at(facts.status, "master") or {})
+    told = number_at(facts.status, "master", "interval_s") is not None
     return _since_start(facts, "master", "seen_age_s") if told else None
 
 
 def _canary(facts: Facts) -> float | None:
     return facts.canary.seconds if facts.canary else None
-
-
-def _dropped(facts: Facts) -> float | None:
-    counts = value_at(facts.status, "outbox", "dropped")
-    return float(sum(counts.values())) if isinstance(counts, Mapping) else None
 
 
 def _intervals(count: int, plus_s: int, usual_s: float, *path: str) -> Callable[[Status], str]:
@@ -86,7 +81,12 @@ FIGURES = [
         Bound("~:60"),
         Bound("~:300"),
     ),
-    Figure("dropped", "c", "messages dropped for want of room since the start", _dropped),
+    Figure(
+        "dropped",
+        "c",
+        "messages dropped for want of room since the start",
+        lambda facts: total_at(facts.status, "outbox", "dropped"),
+    ),
     Figure(
         "drop_age",
         "s",
