@@ -92,16 +92,23 @@ def _running(facts: Facts, process: ProcessFacts | None, thresholds: Thresholds)
     silence = _silence(facts, process)
     if silence is not None:
         found.append(silence)
-    figures = measure(health.FIGURES, facts, thresholds)
-    found += [finding for figure in figures if (finding := figure.finding()) is not None]
     if facts.answer is Answer.GIVEN:
         found += health.findings(facts)
-    # Of equal ones first what says why: sentences of the service before figures, process before both.
+    figures = measure(health.FIGURES, facts, thresholds)
+    found += _beyond(figures, found)
+    # Of equally bad ones first what says why: the process, the service's own words, figures.
     found.sort(key=lambda finding: -severity(finding.level))
     level = worst(finding.level for finding in found)
     state = _state(facts, process, level, found)
     text = "; ".join(finding.text for finding in found) or health.summary(facts)
     return Verdict(facts.program, level, state, state, text, tuple(found), tuple(figures))
+
+
+def _beyond(figures: list[Measured], found: list[Finding]) -> list[Finding]:
+    """Findings of figures; where one of the same name says why already, only if the figure is worse."""
+    said = {finding.name: severity(finding.level) for finding in found}
+    crossed = (finding for figure in figures if (finding := figure.finding()) is not None)
+    return [finding for finding in crossed if severity(finding.level) > said.get(finding.name, -1)]
 
 
 def _config_findings(facts: Facts) -> list[Finding]:

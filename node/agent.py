@@ -125,6 +125,7 @@ class Agent:
             "turn_age_s": round(now - at, 3),
             **described,
             "libvirt": libvirt,
+            "canary": self.canary.describe(now),
         }
 
     def _turn_once(self) -> None:
@@ -182,7 +183,7 @@ class Agent:
             self._link.register(self._poller)
         described = snapshot(now, self._settings, self._delivery, self._hypervisor, self._set_aside)
         described["outbox"]["drop_age_s"] = self._drops.age_s(now, self._outbox.dropped)
-        self._turn = (now, described | {"canary": self.canary.describe(now)})
+        self._turn = (now, described)
 
     def _heartbeat(self) -> bytes:
         return encode(heartbeat(self._outbox, self._hypervisor))

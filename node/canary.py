@@ -13,7 +13,7 @@ ANSWER_MOST_S = 4.0
 class Canary:
     """The last canary of this run. One at a time: who asks while one is under way is told of that one.
 
-    `ask` is for the thread of the socket, everything else for the main loop. Times are monotonic seconds.
+    `ask` and `describe` are for any thread, everything else for the main loop. Times are monotonic seconds.
     """
 
     def __init__(self, wake: Callable[[], None]) -> None:
@@ -51,7 +51,7 @@ class Canary:
 
     def sent(self, now: float, epoch: int, seq: int) -> None:
         """It lies in the outbox."""
-        self._place, self._sent_at, self._state = (epoch, seq), now, "under way"
+        self._state, self._sent_at, self._place = "under way", now, (epoch, seq)
         self._tell({"epoch": epoch, "seq": seq})
 
     def refused(self, why: str) -> None:
@@ -64,16 +64,17 @@ class Canary:
             return
         epoch, seq = self._place
         if completed.get(epoch, 0) >= seq:
-            self._state, self._took_s = "acknowledged", now - self._sent_at
+            self._took_s, self._state = now - self._sent_at, "acknowledged"
         elif (held.epoch, held.base) > self._place:
-            self._state, self._took_s = "dropped", now - self._sent_at
+            self._took_s, self._state = now - self._sent_at, "dropped"
 
     def describe(self, now: float) -> dict[str, Any]:
         """For the status. `seconds`: that it took, or has been under way for."""
-        if self._place is None:
+        place, state = self._place, self._state
+        if place is None:
             return {}
-        seconds = now - self._sent_at if self.under_way else self._took_s
-        return {"epoch": self._place[0], "seq": self._place[1], "state": self._state, "seconds": round(seconds, 3)}
+        seconds = max(0.0, now - self._sent_at) if state == "under way" else self._took_s
+        return {"epoch": place[0], "seq": place[1], "state": state, "seconds": round(seconds, 3)}
 
     def _tell(self, answer: dict[str, Any]) -> None:
         self._wanted.clear()

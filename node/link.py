@@ -60,8 +60,6 @@ class _Peer:
         self.socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MOST_MS)
         self.socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
         self.connected = False
-        self.was_connected = False
-        """Since it was opened."""
         self.failed_handshakes = 0
         self.monitor: Any = self.socket.get_monitor_socket(_WATCHED)
 
@@ -76,7 +74,7 @@ class _Peer:
         while self.monitor.poll(0):
             event = parse_monitor_message(self.monitor.recv_multipart())["event"]
             if event == _UP:
-                self.connected = self.was_connected = made = True
+                self.connected = made = True
             elif event == _DOWN:
                 self.connected = False
             elif event in _FAILED:
@@ -129,9 +127,9 @@ class Link:
     def diagnosis(self) -> Diagnosis:
         """What an operator should look at when no acknowledgement comes."""
         push, sub = self.address
-        if not self._push.was_connected:
+        if not self._push.connected:
             return Diagnosis("unreachable", f"master not reachable: no connection to {push}")
-        if not self._sub.was_connected:
+        if not self._sub.connected:
             return Diagnosis(
                 "acknowledgements_blocked",
                 f"events arrive at the master, acknowledgements do not: no connection to {sub} (is its port open in "
