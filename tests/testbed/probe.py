@@ -34,8 +34,9 @@ def probe(service: str, prefix: Path, *options: str) -> Answer:
 
 
 def found(answer: Answer) -> dict[str, str]:
-    """Level of each finding, by name."""
-    return {finding["name"]: finding["level"] for finding in answer["findings"]}
+    """The level of each finding, by name; the worst where there are two of one name."""
+    worst_last = reversed(answer["findings"])
+    return {finding["name"]: finding["level"] for finding in worst_last}
 
 
 def wait_probe(
