@@ -14,6 +14,7 @@ from typing import Any
 
 Work = Callable[[Callable[[str], None]], dict[str, Any]]
 """Gets a function to tell what it does next; returns a JSON object."""
+REAP_LOOKS, REAP_PAUSE_S = 20, 0.01
 CHILD_MORE_S = 1
 """The child's own alarm comes so much later than the limit, should nobody be there to kill it."""
 
@@ -31,8 +32,16 @@ def run_limited(work: Work, limit_s: float) -> tuple[dict[str, Any] | None, str]
         return _listen(reading, end, limit_s)
     finally:
         os.close(reading)
-        os.kill(pid, signal.SIGKILL)  # it is ours and not reaped yet: the number is still its own
-        os.waitpid(pid, os.WNOHANG)
+        _end(pid)
+
+
+def _end(pid: int) -> None:
+    """Kill the child, which is not reaped yet, so the number is its own. One that the kernel holds is left to it."""
+    os.kill(pid, signal.SIGKILL)
+    for _ in range(REAP_LOOKS):
+        if os.waitpid(pid, os.WNOHANG)[0]:
+            return
+        time.sleep(REAP_PAUSE_S)
 
 
 def _listen(reading: int, end: float, limit_s: float) -> tuple[dict[str, Any] | None, str]:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ Outcome = dict[str, Any]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The program's entry; returns its exit code, which is a Nagios plug-in's."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends a --wait without a traceback
     options, thresholds = parse(arguments)
     outcome = _until_ok(partial(_once, options, thresholds), options.wait)
     print(json.dumps(outcome["document"], ensure_ascii=False) if options.json else outcome["line"])

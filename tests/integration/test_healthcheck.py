@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -327,6 +328,21 @@ class TestNode:
             assert "master_unreachable" not in found(answer)
         finally:
             site.ack_wire.reset()
+
+    def test_an_outbox_that_cannot_be_written_is_seen(self, site: Site) -> None:
+        holder = sqlite3.connect(site.node.prefix / "var" / "vmwatch-node.db", isolation_level=None)
+        try:
+            holder.execute("BEGIN IMMEDIATE")
+            answer = wait_probe(
+                "node",
+                site.node.prefix,
+                lambda answer: found(answer).get("outbox") == "CRITICAL",
+                "the lock to be noticed",
+                "--canary",
+            )
+            assert found(answer)["canary"] == "CRITICAL"
+        finally:
+            holder.close()
 
     def test_libvirtd_frozen_and_gone_are_seen(self, site: Site) -> None:
         site.daemon.freeze()
