@@ -16,10 +16,11 @@ import psutil
 import pytest
 
 from tests.testbed.daemon import needs_libvirtd
+from tests.testbed.oddnode import OddNode
 from tests.testbed.probe import Answer, found, probe, run_probe, wait_probe
 from tests.testbed.proxy import Misbehaviour, Proxy
 from tests.testbed.service import Service, command
-from tests.testbed.stack import Stack, short_folder
+from tests.testbed.stack import SECRET, Stack, short_folder
 from tests.testbed.testdriver import TestDriverDaemon
 from tests.testbed.waiting import LOOPBACK, free_port, wait_until
 from tests.testbed.wire import Wire
@@ -305,7 +306,50 @@ class TestMaster:
             site.proxy.misbehave = None
 
 
+    def test_a_nodes_wrong_clock_and_dead_letters_that_cannot_be_written_are_seen(self, site: Site) -> None:
+        blocked = site.stack.prefix / "var" / "vmwatch-master.dead"
+        blocked.mkdir()
+        try:
+            with OddNode(site.stack.port, "kvm-odd", behind_s=1000.0, payload=b'{"type":"odd"}'):
+                answer = wait_probe(
+                    "master",
+                    site.stack.prefix,
+                    lambda answer: {"clock_skew", "dead_letters"} <= set(found(answer)),
+                    "both to be seen",
+                )
+                assert found(answer)["clock_skew"] == "WARNING"
+                assert answer["figures"]["clock_skew"]["value"] > 900
+                assert found(answer)["dead_letters"] == "CRITICAL"
+                blocked.rmdir()
+                wait_until(blocked.is_file, "the dead letter to be written")
+        finally:
+            if blocked.is_dir():
+                blocked.rmdir()
+        wait_probe(
+            "master",
+            site.stack.prefix,
+            lambda answer: "clock_skew" not in found(answer),
+            "the odd node to be silent for three of its intervals",
+        )
+
+
 class TestNode:
+    def test_another_secret_is_told_from_an_absent_master(self, site: Site) -> None:
+        config = site.node.prefix / "etc" / "vmwatch-node.conf"
+        text = config.read_text()
+        config.write_text(text.replace(SECRET, "ANOTHERSECRETANOTHERSECRET"))
+        site.node.signal(signal.SIGHUP)
+        try:
+            wait_probe(
+                "node",
+                site.node.prefix,
+                lambda answer: bool({"master_unanswered", "acknowledgements_invalid"} & set(found(answer))),
+                "the secret to be suspected",
+            )
+        finally:
+            config.write_text(text)
+            site.node.signal(signal.SIGHUP)
+
     def test_master_gone_and_acknowledgements_blocked_are_told_apart(self, site: Site) -> None:
         site.stack.master.kill()
         try:
