@@ -5,7 +5,7 @@ draft's changes in one transaction, and only after the commit is the draft merge
 transaction can be taken back alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -151,9 +151,11 @@ class Known:
         for name, node in self.nodes.items():
             self.nodes[name] = replace(node, wanted=self.next_token())
 
-    def has_key(self, key: EpochKey, seq: int) -> bool:
-        """Was this message registered, as far as keys are kept."""
-        return seq in self.keys.get(key, ())
+    def unknown(self, key: EpochKey, seqs: Iterable[int]) -> set[int]:
+        """Those of these messages that were not registered yet."""
+        epoch = self.epochs.get(key)
+        base = epoch.base if epoch is not None else 0
+        return {seq for seq in seqs if seq >= base}.difference(self.keys.get(key, ()))
 
     def claim(self, uuid: str, node: str) -> Claim | None:
         return self.vms.get(uuid, {}).get(node)
@@ -224,14 +226,15 @@ class Draft:
             return self.epochs[key]
         return self._under.epoch(key) if isinstance(self._under, Draft) else self._under.epochs.get(key)
 
-    def has_key(self, key: EpochKey, seq: int) -> bool:
-        return seq in self.keys.get(key, ()) or self._under.has_key(key, seq)
+    def unknown(self, key: EpochKey, seqs: Iterable[int]) -> set[int]:
+        """Those of these messages that were not registered yet."""
+        epoch = self.epochs.get(key)
+        base = epoch.base if epoch is not None else 0
+        return {seq for seq in self._under.unknown(key, seqs) if seq >= base}.difference(self.keys.get(key, ()))
 
     def claim(self, uuid: str, node: str) -> Claim | None:
-        try:
-            return self.claims[uuid, node]
-        except KeyError:
-            return self._under.claim(uuid, node)
+        place = (uuid, node)
+        return self.claims[place] if place in self.claims else self._under.claim(uuid, node)
 
     def claims_of_node(self, node: str) -> dict[str, Claim]:
         found = self._under.claims_of_node(node)

@@ -156,7 +156,7 @@ class Recorder:
             subject = self._subject(uuid, name)
             rows.append((number, hosts[node].id, epoch, seq, time, received, subject, event, detail, str(state)))
         self._many(statements.ADD_EVENT, rows)
-        self._many(statements.WIDEN_SPAN, ((row[0] // SPAN_ROWS, row[1], row[4], row[4]) for row in _outermost(rows)))
+        self._many(statements.WIDEN_SPAN, _spans(rows))
         self._stored.last_event += len(events)
         return first
 
@@ -201,19 +201,16 @@ class Recorder:
         self._stored.last_event, self._stored.last_stats = last_event, last_stats
 
 
-def _outermost(rows: Sequence[EventValues]) -> list[EventValues]:
-    """Of each node's rows in each span the earliest and the latest: a report has many rows, and few spans."""
-    lowest: dict[tuple[int, int], EventValues] = {}
-    highest: dict[tuple[int, int], EventValues] = {}
-    for row in rows:
-        key = (row[0] // SPAN_ROWS, row[1])
-        lowest[key] = min(lowest.get(key, row), row, key=_time)
-        highest[key] = max(highest.get(key, row), row, key=_time)
-    return [*lowest.values(), *highest.values()]
-
-
-def _time(row: EventValues) -> float:
-    return row[4]
+def _spans(rows: Sequence[EventValues]) -> Rows:
+    """(span, node, earliest, latest) of the rows: a report has many, in few spans."""
+    found: dict[tuple[int, int], list[float]] = {}
+    for number, node, _epoch, _seq, time, *_rest in rows:
+        times = found.setdefault((number // SPAN_ROWS, node), [time, time])
+        if time < times[0]:
+            times[0] = time
+        elif time > times[1]:
+            times[1] = time
+    return [(*key, *times) for key, times in found.items()]
 
 
 def _installation_row(now: Installation) -> Sequence[Any]:

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from vmwatch.panel.installation import happened, listed
 from vmwatch.panel.installations import keep_installation
 from vmwatch.panel.knowledge import Devices, Draft, Epoch, EpochKey, EventRow, Node, StatsRow
-from vmwatch.panel.rules import after_event, after_inventory, is_suddenly_empty
+from vmwatch.panel.rules import Claim, after_event, after_inventory, is_suddenly_empty
 from vmwatch.shared.errors import MessageError
 from vmwatch.shared.messages import (
     AgentReport,
@@ -20,7 +20,7 @@ from vmwatch.shared.messages import (
     decode_message,
 )
 from vmwatch.shared.report import Refusal, Report, ReportEntry, Verdict
-from vmwatch.shared.states import State
+from vmwatch.shared.states import ACTIVE, State
 
 CANARY = "canary"
 """What an agent says to see the way work (`vmwatch-healthcheck --canary`): registered by its key, and nothing else."""
@@ -47,13 +47,13 @@ def _register_entry(draft: Draft, entry: ReportEntry, now: float) -> Verdict:
     _note_node(draft, entry, now)
     if not closed:
         _note_epoch(draft, key, entry, now)
-    for raw in entry.messages:
-        seq = decode_head(raw).seq
+    seqs = [decode_head(raw).seq for raw in entry.messages]
+    fresh, registered = draft.unknown(key, seqs), set[int]()
+    for seq, raw in zip(seqs, entry.messages, strict=True):
         if closed:
             verdict.refused.append(Refusal(seq, "value", "epoch", f"epoch {entry.epoch} of {entry.node} is closed"))
             continue
-        known = draft.epoch(key)
-        if (known is not None and seq < known.base) or draft.has_key(key, seq):
+        if seq not in fresh:
             verdict.known += 1
             continue
         try:
@@ -62,8 +62,11 @@ def _register_entry(draft: Draft, entry: ReportEntry, now: float) -> Verdict:
             verdict.refused.append(Refusal(seq, "value", "message", str(error)))
             continue
         _apply(draft, entry, message, now)
-        draft.keys.setdefault(key, set()).add(seq)
+        fresh.discard(seq)
+        registered.add(seq)
         verdict.applied += 1
+    if registered:
+        draft.keys.setdefault(key, set()).update(registered)
     if verdict.refused:
         # the picture of these VMs may lag now
         draft.nodes[entry.node] = replace(draft.nodes[entry.node], wanted=draft.next_token())
@@ -85,7 +88,7 @@ def _note_node(draft: Draft, entry: ReportEntry, now: float) -> None:
     # this one (a backup was restored).
     node = before or Node(wanted=draft.next_token())
     # Signs of life as well: that they were committed is how a master knows that it is no outage (`Batcher.witness`).
-    draft.durable |= before is None or bool(entry.messages) or entry.live
+    draft.durable |= bool(entry.messages) or entry.live
     if entry.live:
         node = replace(node, seen=now)
     draft.nodes[entry.node] = replace(
@@ -158,7 +161,8 @@ def _apply_inventory(draft: Draft, entry: ReportEntry, inventory: Inventory, now
     number = draft.token_number(inventory.token)
     if inventory.token and inventory.token == node.wanted:
         node = replace(node, wanted="")
-    if is_suddenly_empty(claims, inventory) and not _is_second(node, entry.epoch, now):
+    may_be_missed = claims if inventory.domains else _not_elsewhere(draft, claims)
+    if is_suddenly_empty(may_be_missed, inventory) and not _is_second(node, entry.epoch, now):
         if node.emptied[0] != entry.epoch or now < node.emptied[1]:
             node = replace(node, emptied=(entry.epoch, now))
         draft.nodes[entry.node] = replace(node, doubted=node.doubted or now, doubt=node.doubt or EMPTY, proof=0)
@@ -188,6 +192,15 @@ def _tell_installations(draft: Draft, entry: ReportEntry, inventory: Inventory, 
         place = (entry.epoch, inventory.as_of, inventory.seq)
         fresh = number > 0 and number >= before.asked
         keep_installation(draft, before, listed(before, *place, state, reason, now, fresh=fresh), now)
+
+
+def _not_elsewhere(draft: Draft, claims: dict[str, Claim]) -> dict[str, Claim]:
+    """Claims without those of stopped VMs that another node runs: a migration may have taken the definition along."""
+    return {
+        uuid: claim
+        for uuid, claim in claims.items()
+        if claim.told in ACTIVE or not any(other.is_held for other in draft.claims_of_vm(uuid).values())
+    }
 
 
 def _is_second(node: Node, epoch: int, now: float) -> bool:

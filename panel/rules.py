@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from vmwatch.shared.messages import Event, Inventory, ListedDomain
-from vmwatch.shared.states import ACTIVE, PAUSED_FOR_MIGRATION, SHUTOFF_BY_MIGRATION, State
+from vmwatch.shared.states import ACTIVE, PAUSED_FOR_MIGRATION, SHUTOFF_FAR_AWAY, State
 
 Mark = tuple[int, int]
 """(epoch, seq), compared as a pair."""
@@ -34,8 +34,9 @@ class Claim(Struct, frozen=True):
     `turn` counts the panel's changes of state and tells which claim changed last.
 
     `persistent`: has it a definition (None: nobody told), and `persisted` the place of who told it. `moving`: see
-    `Moving`. `departed`: it left this node by a migration, and no other node
-    has shown it yet; when that was (seconds since 1970 by the panel's clock), else 0.
+    `Moving`. `departed`: it left this node by a migration, and no other node has shown it yet; when that was (seconds
+    since 1970 by the panel's clock), else 0. A migration that brings it back (`moving` is "in") may fail: then it is
+    where it went, so this stays until it has come.
     """
 
     told: State
@@ -51,14 +52,8 @@ class Claim(Struct, frozen=True):
 
     @property
     def state(self) -> State:
-        """What follows from all that was told: a VM without a definition is gone when it ends, and one that left by a
-        migration runs somewhere else."""
-        if self.told is State.SHUTOFF:
-            if self.departed:
-                return State.UNKNOWN
-            if self.persistent is False:
-                return State.ABSENT
-        return self.told
+        """What follows from all that was told."""
+        return _follows(self.told, self.persistent, self.departed)
 
     @property
     def is_defined(self) -> bool:
@@ -71,9 +66,24 @@ class Claim(Struct, frozen=True):
         return self.told in ACTIVE and not self.is_moving
 
     @property
+    def never_came(self) -> bool:
+        """A migration to this node has failed, and no other node has shown the VM yet."""
+        return self.moving == "in" and self.told is State.SHUTOFF
+
+    @property
     def is_moving(self) -> bool:
         """It is one end of a migration that is under way."""
         return self.moving in ("in", "out")
+
+
+def _follows(told: State, persistent: bool | None, departed: float) -> State:
+    """The state: a VM without a definition is gone when it ends, and one that left by a migration runs elsewhere."""
+    if told is State.SHUTOFF:
+        if departed:
+            return State.UNKNOWN
+        if persistent is False:
+            return State.ABSENT
+    return told
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,26 +177,28 @@ def after_event(
     if place <= floor:
         return None
     before = claim or Claim(State.ABSENT, event.vm.name, NOTHING, event.time, turn)
-    told = _told_by(before, event)
-    persistent = _HAS_DEFINITION.get((event.event, event.detail))
-    newer, tells = place > before.mark, told is not None and place > before.stated
-    defines = persistent is not None and place > before.persisted
+    said = _told_by(before, event)
+    defined = _HAS_DEFINITION.get((event.event, event.detail))
+    newer, tells = place > before.mark, said is not None and place > before.stated
+    defines = defined is not None and place > before.persisted
     if not (newer or tells or defines):
         return None
     name = event.vm.name if newer and event.event != "undefined" else before.name
-    after = replace(before, name=name, mark=max(place, before.mark))
-    if defines:
-        after = replace(after, persistent=persistent, persisted=place)
-    if told is not None and tells:
-        departed = (now or 1.0) if told.departs else 0.0
-        moving = told.moving or _stays(before, told.state)
-        after = replace(after, told=told.state, stated=place, moving=moving, departed=departed)
-        if before.moving == "in" and before.told in ACTIVE and told.state is State.SHUTOFF:
+    persistent, persisted = (defined, place) if defines else (before.persistent, before.persisted)
+    told, stated, moving, departed = before.told, before.stated, before.moving, before.departed
+    if said is not None and tells:
+        told, stated, moving = said.state, place, said.moving or _stays(before, said.state)
+        departed = (now or 1.0) if said.departs else before.departed if moving == "in" else 0.0
+        if before.moving == "in" and before.told in ACTIVE and told is State.SHUTOFF:
             # A migration that failed: the VM is where it was.
-            after = replace(after, moving="in", departed=now or 1.0)
+            moving, departed = ("", before.departed) if before.departed else ("in", now or 1.0)
     elif newer:
-        after = replace(after, told=_untold(claim, event))
-    return _changed(before, after, event.time, turn)
+        told = _untold(claim, event)
+    since, mark = event.time, place if newer else before.mark
+    if _follows(told, persistent, departed) is before.state:
+        since, turn = before.since, before.turn
+    # Made at once: an event is the commonest thing that happens here, and each `replace` costs as much as all the rest.
+    return Claim(told, name, mark, since, turn, stated, persistent, persisted, moving, departed)
 
 
 def _stays(before: Claim, state: State) -> Moving:
@@ -265,12 +277,12 @@ def _listed(claim: Claim, snapshot: Mark, domain: ListedDomain, now: float) -> C
         moving = _stays(claim, domain.state)
         if domain.state is State.PAUSED and domain.reason in PAUSED_FOR_MIGRATION:
             moving = "in" if claim.moving == "in" or claim.told not in ACTIVE else "out"
-        departed = 0.0
+        departed = claim.departed if moving == "in" else 0.0
         if domain.state is State.SHUTOFF:
             # A definition that stays behind says nothing of where the VM went; it may come before the event of that.
-            left = claim.told is not State.SHUTOFF and domain.reason == SHUTOFF_BY_MIGRATION
-            departed = (now or 1.0) if left else claim.departed
-            moving = claim.moving if departed else ""
+            left = claim.told is not State.SHUTOFF and domain.reason in SHUTOFF_FAR_AWAY
+            departed = (now or 1.0) if left and not claim.departed else claim.departed
+            moving = claim.moving if departed and claim.told is State.SHUTOFF else ""
         after = replace(after, told=domain.state, stated=snapshot, moving=moving, departed=departed)
     return after
 
@@ -282,7 +294,10 @@ def _unlisted(
     if claim.departed:
         # Its definition is gone as well, and still it runs somewhere else.
         persisted, mark = max(snapshot, claim.persisted), max(snapshot, claim.mark)
-        return {uuid: replace(claim, persistent=False, persisted=persisted, mark=mark)}
+        after = replace(claim, persistent=False, persisted=persisted, mark=mark)
+        if claim.moving == "in" and claim.told in ACTIVE:
+            after = replace(after, told=State.SHUTOFF, stated=snapshot, moving="")
+        return {uuid: _changed(claim, after, time, turn)}
     if claim.persisted > snapshot:
         # It was defined, or undefined, after the listing, and has not run since.
         after = replace(claim, told=State.SHUTOFF, stated=snapshot, moving="")
@@ -320,10 +335,10 @@ def arrivals(claims: Mapping[str, Claim]) -> dict[str, Claim]:
     So one arrival ends one departure and is then spent. Of a VM that never came, since the migration failed, it is
     enough that another node has it.
     """
-    arrived = [node for node, claim in claims.items() if claim.told in ACTIVE and claim.moving == "arrived"]
+    arrived = [node for node, claim in claims.items() if claim.moving == "arrived"]
     elsewhere = any(not claim.departed and claim.state is not State.ABSENT for claim in claims.values())
-    failed = departures_ended(claims, lambda claim: claim.moving == "in" and (elsewhere or bool(arrived)))
-    left = departures_ended(claims, lambda claim: claim.moving != "in" and bool(arrived))
+    failed = departures_ended(claims, lambda claim: claim.never_came and elsewhere)
+    left = departures_ended(claims, lambda claim: not claim.never_came and bool(arrived))
     spent = {node: replace(claims[node], moving="") for node in arrived} if left else {}
     return {**failed, **left, **spent}
 
@@ -331,7 +346,7 @@ def arrivals(claims: Mapping[str, Claim]) -> dict[str, Claim]:
 def departures_ended(claims: Mapping[str, Claim], is_over: Callable[[Claim], bool]) -> dict[str, Claim]:
     """Claims, by node, of a VM that left by a migration, where that `is_over`; as they are without it."""
     return {
-        node: replace(claim, departed=0.0, moving="")
+        node: replace(claim, departed=0.0, moving="" if claim.told is State.SHUTOFF else claim.moving)
         for node, claim in claims.items()
         if claim.departed and is_over(claim)
     }

@@ -65,6 +65,8 @@ class Watch:
         self._voices: dict[str, _Voice] = {}
         self._inquiry: Inquiry | None = None
         """Whether any node has a VM that left another one."""
+        self._missed: set[tuple[str, float]] = set()
+        """Which ones it is about: (uuid, when it left)."""
         self.duplicates = Duplicates()
 
     def reported(self, now: float, lives: Iterable[tuple[str, int]]) -> None:
@@ -154,20 +156,24 @@ class Watch:
 
     def _end_departures(self, draft: Draft, names: list[str], wall: float) -> None:
         """VMs that left by a migration, and all nodes were asked and none shows it: then they are where they were."""
-        waiting = [
-            uuid
+        waiting = {
+            (uuid, claim.departed)
             for uuid in draft.all_departing()
-            if any(_is_overdue(claim, wall) for claim in draft.claims_of_vm(uuid).values())
-        ]
+            for claim in draft.claims_of_vm(uuid).values()
+            if _is_overdue(claim, wall)
+        }
         if not waiting:
             self._inquiry = None
             return
-        self._inquiry = self._inquiry or Inquiry()
+        if self._inquiry is None:
+            self._inquiry, self._missed = Inquiry(), waiting
         if not self._inquiry.is_answered(draft, names):
             return
         self._inquiry = None
-        for uuid in waiting:
-            ended = departures_ended(draft.claims_of_vm(uuid), lambda claim: _is_overdue(claim, wall))
+        # Of what left since, what was listed for this inquiry says nothing: the next one will.
+        missed = waiting & self._missed
+        for uuid in sorted({uuid for uuid, _ in missed}):
+            ended = departures_ended(draft.claims_of_vm(uuid), lambda claim: (uuid, claim.departed) in missed)  # noqa: B023
             for name, claim in ended.items():
                 draft.set_claim(uuid, name, replace(claim, turn=draft.next_turn()))
                 draft.durable = True

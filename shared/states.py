@@ -40,8 +40,9 @@ PAUSED_FOR_MIGRATION = frozenset({2, 11, 12, 13})
 """virDomainPausedReason of a domain that is, or may be, one end of a live migration: MIGRATION, STARTING_UP (what the
 destination says first), POSTCOPY, POSTCOPY_FAILED. The guest of such a domain runs at the other end, if at all."""
 
-SHUTOFF_BY_MIGRATION = 4
-"""virDomainShutoffReason of a definition that stayed behind (VIR_DOMAIN_SHUTOFF_MIGRATED)."""
+SHUTOFF_FAR_AWAY = frozenset((4, 6))
+"""virDomainShutoffReason of a definition whose VM may run elsewhere: MIGRATED, and FAILED, which is what libvirt calls
+the end of a QEMU that died, but also that of a live migration that did not come in."""
 
 LIFECYCLE: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("defined", ("added", "updated", "renamed", "from_snapshot")),

@@ -106,7 +106,9 @@ class Run:
     def _listening_node(self) -> int:
         """The process of a node from which no event of libvirt's can escape; 0 if there is none."""
         status = self.installation.programs.node.service.status
-        listens = status and status["libvirt"]["connected"] and status["inventory"]["age_s"] is not None
+        # Until its loop has gone round once, an agent says little of itself.
+        connected = status.get("libvirt", {}).get("connected")
+        listens = connected and status["inventory"]["age_s"] is not None
         return int(status["pid"]) if listens else 0
 
     def _events(self) -> int:

@@ -1,5 +1,6 @@
 """Live migration and a true duplicate, as the panel shows them: two nodes, each watching a hypervisor of its own."""
 
+import contextlib
 import threading
 import time
 import uuid
@@ -16,7 +17,7 @@ from tests.testbed import guests
 from tests.testbed.migration import Hypervisors, Migration, Way, boot
 from tests.testbed.qemu import QemuDaemon, needs_root
 from tests.testbed.stack import Row, Stack
-from tests.testbed.waiting import free_port, wait_until
+from tests.testbed.waiting import LOOPBACK, free_port, free_port_pair, wait_until
 from tests.testbed.wire import Wire
 
 pytestmark = needs_root()
@@ -31,6 +32,8 @@ HEARTBEAT_S = "5"
 GRACE_S = 30
 """Rule 6: two active claims are a problem only after so long."""
 DUPLICATE_LIMIT_S = 120
+LATE_LIMIT_S = 180
+"""A node that was cut off is back-off and a resend away, and then has to list."""
 
 
 class Watching:
@@ -212,6 +215,108 @@ def test_a_vm_whose_source_dies_in_the_middle_is_shut_off(cluster: Stack, hyperv
         assert migration.finish() != ""
     wait_shown(cluster, vm, "shutoff", SOURCE)
     assert told(cluster, vm, SOURCE)[-1] == ("stopped", "failed")
+
+
+def silent(stack: Stack, node: str) -> bool:
+    return any(row["name"] == node and row["doubt"] for row in stack.panel.rows("vmhostnode"))
+
+
+@contextlib.contextmanager
+def behind_wires(stack: Stack, node: str, libvirt_uri: str) -> Iterator[list[Wire]]:
+    """A node whose way to the master goes over wires: frames, and acknowledgements."""
+    port = free_port_pair()
+    with Wire((LOOPBACK, port), (LOOPBACK, stack.port)) as up, Wire(
+        (LOOPBACK, port + 1), (LOOPBACK, stack.port + 1)
+    ) as down:
+        connect = f"tcp://{LOOPBACK}:{port}"
+        agent = stack.start_node(node, libvirt_uri, heartbeat_interval=HEARTBEAT_S, connect=connect)
+        try:
+            yield [up, down]
+        finally:
+            agent.close()
+
+
+def test_a_whole_network_cut_in_the_middle_of_a_migration_leaves_the_vm_running_on_the_source(
+    stack: Stack, hypervisors: Hypervisors, short_path: Path
+) -> None:
+    """The destination's host hears nothing any more, of the source or of the master, and nobody is told of that."""
+    there = hypervisors.destination
+    stack.start_node(SOURCE, hypervisors.source.uri, heartbeat_interval=HEARTBEAT_S)
+    domain = hypervisors.start("web")
+    vm = domain.UUIDString()
+    port = free_port()
+    with (
+        behind_wires(stack, DESTINATION, there.uri) as reports,
+        Wire.of_port(port) as memory,
+        Wire(str(short_path / "wire"), str(there.sockets / "libvirt-sock")) as talk,
+    ):
+        uri = f"qemu+unix:///system?socket={talk.at}"
+        wait_shown(stack, vm, "running", SOURCE)
+        with Watching(stack, vm) as watching:
+            with Migration(domain, there, slow=True, port=port, uri=uri) as migration:
+                migration.wait_under_way()
+                wait_until(lambda: told(stack, vm, DESTINATION) == ARRIVED[:1], "the destination's first word")
+                for wire in (memory, talk, *reports):
+                    wire.stall()
+                assert migration.finish() != ""
+            wait_until(lambda: silent(stack, DESTINATION), "the destination to be silent")
+            for wire in (memory, talk, *reports):
+                wire.reset()
+            wait_until(lambda: ("stopped", "destroyed") in told(stack, vm, DESTINATION), "its last word", LATE_LIMIT_S)
+            wait_until(lambda: not silent(stack, DESTINATION), "the destination to be believed again", LATE_LIMIT_S)
+            stack.wait_drained()
+            wait_shown(stack, vm, "running", SOURCE)
+        assert set(watching.shown) == {("running", SOURCE)}
+        assert duplicates(stack, vm) == []
+
+
+def test_a_vm_that_arrives_on_a_node_that_is_cut_off_from_the_master_is_never_shut_off(
+    stack: Stack, hypervisors: Hypervisors
+) -> None:
+    stack.start_node(SOURCE, hypervisors.source.uri, heartbeat_interval=HEARTBEAT_S)
+    domain = hypervisors.start("web")
+    vm = domain.UUIDString()
+    with behind_wires(stack, DESTINATION, hypervisors.destination.uri) as reports:
+        wait_shown(stack, vm, "running", SOURCE)
+        with Watching(stack, vm) as watching:
+            for wire in reports:
+                wire.stall()
+            with Migration(domain, hypervisors.destination) as migration:
+                assert migration.finish() == ""
+            wait_shown(stack, vm, "unknown", SOURCE)
+            # Longer than an arrival is waited for: then all nodes are asked, and one does not answer.
+            wait_until(lambda: silent(stack, DESTINATION), "the destination to be silent")
+            assert shown(stack, vm) == ("unknown", SOURCE)
+            for wire in reports:
+                wire.reset()
+            wait_until(lambda: not silent(stack, DESTINATION), "the destination to be believed again", LATE_LIMIT_S)
+            wait_shown(stack, vm, "running", DESTINATION)
+            stack.wait_drained()
+        assert watching.states <= {"running", "paused", "unknown"}, watching.shown
+        assert watching.shown[-1] == ("running", DESTINATION)
+
+
+def test_a_migration_that_takes_the_definition_along_leaves_no_claim_at_its_source(
+    cluster: Stack, hypervisors: Hypervisors
+) -> None:
+    """libvirt tells no `undefined` of it: the source's agent lists soon, not only when its interval is over."""
+    domain = hypervisors.start("web")
+    vm = domain.UUIDString()
+    wait_shown(cluster, vm, "running", SOURCE)
+    flags = libvirt.VIR_MIGRATE_PERSIST_DEST | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
+    with Watching(cluster, vm) as watching:
+        with Migration(domain, hypervisors.destination, flags=flags) as migration:
+            assert migration.finish() == ""
+        wait_shown(cluster, vm, "running", DESTINATION)
+        source = cluster.nodes[SOURCE]
+        wait_until(lambda: source.status["inventory"]["domains"] == 0, "the source to list that it has nothing")
+        cluster.wait_drained()
+        arrived = hypervisors.connect(hypervisors.destination).lookupByUUIDString(vm)
+        arrived.destroy()
+        arrived.undefine()
+        wait_until(lambda: shown(cluster, vm) is None, "the VM to be gone from the picture")
+    assert ("shutoff", SOURCE) not in watching.shown
+    assert watching.states <= {"running", "paused", "unknown", "in_shutdown", "shutoff", "none"}
 
 
 def wait_handed_over(cluster: Stack, hypervisors: Hypervisors, vm: str, migration: Migration) -> None:

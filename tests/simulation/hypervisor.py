@@ -10,7 +10,7 @@ from vmwatch.shared.messages import Event, ListedDomain, Vm
 from vmwatch.shared.states import State, state_of_event
 
 VMS_MOST = 3
-PAUSED_MIGRATION, SHUTOFF_MIGRATED = 2, 4
+PAUSED_MIGRATION, SHUTOFF_MIGRATED, SHUTOFF_FAILED = 2, 4, 6
 """virDomainPausedReason of the ends of a migration, virDomainShutoffReason of what stays at its source."""
 
 
@@ -20,8 +20,7 @@ class Domain:
     name: str
     state: State
     persistent: bool
-    migrated: bool = False
-    """Only its definition is here: it left by a migration."""
+    shutoff_reason: int = 1
     moving: bool = False
     """One end of a live migration: nobody else does anything with it."""
 
@@ -30,7 +29,7 @@ def _reason(domain: Domain) -> int:
     """What libvirt gives as the reason of the state."""
     if domain.moving:
         return PAUSED_MIGRATION
-    return SHUTOFF_MIGRATED if domain.migrated and domain.state is State.SHUTOFF else 1
+    return domain.shutoff_reason if domain.state is State.SHUTOFF else 1
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ class Hypervisor:
             self._start(domain)
 
     def _start(self, domain: Domain) -> None:
-        domain.state, domain.migrated = State.RUNNING, False
+        domain.state, domain.shutoff_reason = State.RUNNING, 1
         self.began[domain.uuid] = (len(self.history.get(domain.uuid, ())), self.world.next_number())
         self._tell(domain, "resumed", "unpaused")
         self._tell(domain, "started", "booted")
@@ -155,7 +154,6 @@ class Hypervisor:
     def _receive(self, domain: Domain) -> Domain:
         incoming = self.domains.get(domain.uuid) or Domain(domain.uuid, domain.name, State.PAUSED, persistent=False)
         incoming.name, incoming.state, incoming.moving = domain.name, State.PAUSED, True
-        incoming.migrated = False
         self.visits[domain.uuid] += 1
         self.domains[domain.uuid] = incoming
         self._tell(incoming, "started", "migrated")
@@ -164,6 +162,7 @@ class Hypervisor:
     def _give_up(self, domain: Domain, other: "Hypervisor", incoming: Domain) -> None:
         """It fails, and the guest runs on where it was."""
         domain.moving = incoming.moving = False
+        incoming.shutoff_reason = SHUTOFF_FAILED
         other._stop(incoming, "failed")
 
     def _hand_over(self, domain: Domain, other: "Hypervisor", incoming: Domain) -> None:
@@ -178,7 +177,7 @@ class Hypervisor:
         self.world.after(FINISHES_S, lambda: self._left(domain))
 
     def _left(self, domain: Domain) -> None:
-        domain.moving, domain.migrated = False, True
+        domain.moving, domain.shutoff_reason = False, SHUTOFF_MIGRATED
         self._stop(domain, "migrated")
 
     def _rename(self, domain: Domain) -> None:

@@ -4,7 +4,7 @@ A defect is put into the real code; then seeds are run until one breaks. That no
 defect is what test_promise.py shows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -116,10 +116,11 @@ def test_a_snapshot_applied_blindly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_watermark_instead_of_keys_for_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    def by_watermark(self: Known, key: tuple[str, int], seq: int) -> bool:
-        return seq <= max(self.keys.get(key, ()), default=0)
+    def by_watermark(self: Known, key: tuple[str, int], seqs: Iterable[int]) -> set[int]:
+        watermark = max(self.keys.get(key, ()), default=0)
+        return {seq for seq in seqs if seq > watermark}
 
-    monkeypatch.setattr(Known, "has_key", by_watermark)
+    monkeypatch.setattr(Known, "unknown", by_watermark)
     assert_caught()
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from tests.simulation.hypervisor import Hypervisor
 from vmwatch.panel.knowledge import Draft, Known
-from vmwatch.panel.rules import NOTHING
+from vmwatch.panel.rules import NOTHING, Mark
 from vmwatch.shared.states import ACTIVE, State
 
 Key = tuple[str, int, int]
@@ -32,6 +32,8 @@ class Truth:
         """The run, by UUID, in which the panel has shown a VM as active."""
         self._events: dict[Key, tuple[str, int]] = {}
         self._inventories: dict[Key, dict[str, int]] = {}
+        self._unheard: dict[tuple[str, str], Mark] = {}
+        """By (node, uuid), the latest event that lies in the dead letters."""
 
     # What the nodes write
 
@@ -42,6 +44,13 @@ class Truth:
     def wrote_inventory(self, key: Key, moments: dict[str, int]) -> None:
         """An inventory was; `moments`: of each VM's last event that was committed before the listing began."""
         self._inventories[key] = moments
+
+    def refused(self, key: Key) -> None:
+        """A message was put into the dead letters: the panel will not hear it before a person sends it again."""
+        node, epoch, seq = key
+        if key in self._events:
+            place = (node, self._events[key][0])
+            self._unheard[place] = max((epoch, seq), self._unheard.get(place, NOTHING))
 
     # What the panel makes of it
 
@@ -95,6 +104,9 @@ class Truth:
         moments = self.hypervisors[node].history.get(uuid, [])[max(0, bound) :]
         if claim is not None and claim.stated == NOTHING:
             return  # a guess: what told the state was refused, or is late
+        unheard = self._unheard.get((node, uuid), NOTHING)
+        if claim is not None and claim.told is State.SHUTOFF and unheard > claim.persisted:
+            return  # whether it has a definition may lie in the dead letters
         state = State.ABSENT if claim is None else claim.state
         if state is State.UNKNOWN or (bound < 0 and state is State.ABSENT):
             return

@@ -83,12 +83,17 @@ class Cluster:
         until = self.now + seconds
         while True:
             each()
-            draft = Draft(self.known)
-            self.watch.turn(draft, list(self.known.nodes), self.now, self.wall, str)
-            self._commit(draft)
+            self.judge()
             if self.now >= until:
                 return
             self.now += 1.0
+
+    def judge(self) -> Draft:
+        """One turn of the panel, and what it changes."""
+        draft = Draft(self.known)
+        self.watch.turn(draft, list(self.known.nodes), self.now, self.wall, str)
+        self._commit(draft)
+        return draft
 
     def _commit(self, draft: Draft) -> None:
         draft.merge()
