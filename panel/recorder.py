@@ -14,6 +14,7 @@ from vmwatch.panel.knowledge import Draft, EventRow, StatsRow
 from vmwatch.panel.rules import Claim
 from vmwatch.panel.schema import COUNTERS, SPAN_ROWS
 from vmwatch.panel.store import Host, Store, Stored
+from vmwatch.shared.messages import Event, Message, Stats
 
 Rows = Iterable[Sequence[Any]]
 EventValues = tuple[int, int, int, int, float, float, int, str, str, str]
@@ -101,6 +102,22 @@ class Recorder:
         for name, value in values.items():
             self._note(self._stored.policies, name, value)
         self._many(statements.SAVE_POLICY, list(values.items()))
+
+    def holds(self, node: str, epoch: int, message: Message) -> bool:
+        """Is this message registered? One that may be applied again without harm (a listing) is said not to be."""
+        host = self._stored.hosts.get(node)
+        if host is None:
+            return False
+        if isinstance(message, Event):
+            subject = self._stored.subjects.get((message.vm.uuid, message.vm.name))
+            place = (subject, host.id, message.event, epoch, message.seq)
+            return subject is not None and self._finds(statements.FIND_EVENT, place)
+        if isinstance(message, Stats) and message.domains:
+            return self._finds(statements.FIND_STATS, (message.domains[0].uuid, node, message.taken))
+        return False
+
+    def _finds(self, statement: str, parameters: Sequence[Any]) -> bool:
+        return self._cursor.execute(statement, parameters).fetchone() is not None
 
     def execute(self, statement: str, parameters: Sequence[Any]) -> None:
         """One of `statements`, inside the savepoint."""

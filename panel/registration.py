@@ -1,5 +1,6 @@
 """What a report adds to what the panel knows (design 03, rules and `vmwatch.report`): a core without I/O."""
 
+from collections.abc import Callable
 
 from msgspec import Raw
 from msgspec.structs import replace
@@ -29,16 +30,25 @@ EPOCH_CLOSES_S = 30 * 86400.0
 """An epoch that is not its node's newest closes after so long without activity (design 03, *vmwatch.report*)."""
 
 
-def register(draft: Draft, report: Report, now: float) -> list[Verdict]:
+Registered = Callable[[str, int, Message], bool]
+"""Do the event log or the statistics hold this message of (node, epoch)?"""
+
+
+def _never(node: str, epoch: int, message: Message) -> bool:
+    return False
+
+
+def register(draft: Draft, report: Report, now: float, registered: Registered = _never) -> list[Verdict]:
     """Register a report's messages into `draft`; returns a verdict for each of its entries. `now`: wall clock, seconds.
 
-    Idempotent by (node, epoch, seq). Raises MessageError for a message without a place in its order: the report
-    is not one that a master makes, and nothing of it counts.
+    Idempotent by (node, epoch, seq); of dead letters that are sent again, whose keys are below the base and not kept,
+    by what is `registered`. Raises MessageError for a message without a place in its order: the report is not one
+    that a master makes, and nothing of it counts.
     """
-    return [_register_entry(draft, entry, now) for entry in report.nodes]
+    return [_register_entry(draft, entry, now, registered) for entry in report.nodes]
 
 
-def _register_entry(draft: Draft, entry: ReportEntry, now: float) -> Verdict:
+def _register_entry(draft: Draft, entry: ReportEntry, now: float, registered: Registered) -> Verdict:
     key = (entry.node, entry.epoch)
     verdict = Verdict(node=entry.node, epoch=entry.epoch, applied=0, known=0)
     closed = _is_closed(draft, key, now)
@@ -47,6 +57,9 @@ def _register_entry(draft: Draft, entry: ReportEntry, now: float) -> Verdict:
         _note_epoch(draft, key, entry, now)
     for raw in entry.messages:
         seq = decode_head(raw).seq
+        if seq in entry.returned:
+            _register_returned(draft, entry, raw, verdict, now, registered)
+            continue
         if closed:
             verdict.refused.append(Refusal(seq, "value", "epoch", f"epoch {entry.epoch} of {entry.node} is closed"))
             continue
@@ -70,6 +83,25 @@ def _register_entry(draft: Draft, entry: ReportEntry, now: float) -> Verdict:
     return verdict
 
 
+def _register_returned(
+    draft: Draft, entry: ReportEntry, raw: Raw, verdict: Verdict, now: float, registered: Registered
+) -> None:
+    """A dead letter that is sent again. A person wants it: it counts also where its epoch is closed."""
+    key, seq = (entry.node, entry.epoch), decode_head(raw).seq
+    try:
+        message = decode_message(raw)
+    except MessageError as error:
+        verdict.refused.append(Refusal(seq, "value", "message", str(error)))
+        return
+    if draft.has_key(key, seq) or registered(*key, message):
+        verdict.known += 1
+        return
+    _apply(draft, entry, message, now)
+    draft.epochs.setdefault(key, draft.epoch(key) or Epoch(active=now))
+    draft.keys.setdefault(key, set()).add(seq)
+    verdict.applied += 1
+
+
 def _is_closed(draft: Draft, key: EpochKey, now: float) -> bool:
     epoch, node = draft.epoch(key), draft.node(key[0])
     if epoch is None or node is None or now - epoch.active <= EPOCH_CLOSES_S:
@@ -90,7 +122,7 @@ def _note_node(draft: Draft, entry: ReportEntry, now: float) -> None:
         node,
         newest_epoch=max(node.newest_epoch, entry.epoch),
         agent=entry.agent or node.agent,
-        interval=entry.interval,
+        interval=node.interval if _is_old(entry) else entry.interval,
         status=_text(entry.status) or node.status,
     )
 
@@ -108,7 +140,13 @@ def _note_epoch(draft: Draft, key: EpochKey, entry: ReportEntry, now: float) -> 
     before = draft.epoch(key)
     draft.durable |= before is None
     epoch = before or Epoch(active=now)
-    draft.epochs[key] = Epoch(max(epoch.base, entry.base), now if entry.messages else epoch.active)
+    active = entry.messages and not _is_old(entry)
+    draft.epochs[key] = Epoch(max(epoch.base, entry.base), now if active else epoch.active)
+
+
+def _is_old(entry: ReportEntry) -> bool:
+    """Nothing but dead letters that are sent again."""
+    return bool(entry.messages) and len(entry.returned) == len(entry.messages)
 
 
 def _apply(draft: Draft, entry: ReportEntry, message: Message, now: float) -> None:

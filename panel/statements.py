@@ -6,7 +6,7 @@ costs several times what SQLite itself needs for a row.
 
 from typing import Any
 
-from sqlalchemy import Column, Table, bindparam, delete, func, update
+from sqlalchemy import Column, Select, Table, bindparam, delete, func, select, update
 from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.sql.dml import UpdateBase
@@ -33,7 +33,7 @@ _NODE_STATE = (
 )
 
 
-def _sql(statement: UpdateBase) -> str:
+def _sql(statement: UpdateBase | Select[Any]) -> str:
     return str(statement.compile(dialect=sqlite_dialect(paramstyle="qmark")))
 
 
@@ -92,3 +92,7 @@ EXPIRE_EVENTS = _sql(delete(eventlog).where(eventlog.c.id <= bindparam("last")))
 EXPIRE_STATS = _sql(delete(stats).where(stats.c.id <= bindparam("last")))
 EXPIRE_SPANS = _sql(delete(spans).where(spans.c.span < bindparam("span")))
 REMOVE_STATS = _sql(delete(stats).where(stats.c.id == bindparam("key_id")))
+FIND_EVENT = _sql(
+    select(eventlog.c.id).where(*_equals(*(eventlog.c[name] for name in ("subject", "node", "event", "epoch", "seq"))))
+)
+FIND_STATS = _sql(select(stats.c.id).where(*_equals(stats.c.uuid, stats.c.node, stats.c.taken)))

@@ -19,6 +19,7 @@ from vmwatch.panel.history import follow
 from vmwatch.panel.installation import Installation
 from vmwatch.panel.knowledge import Draft, EventRow, Known
 from vmwatch.panel.recorder import Recorder
+from vmwatch.panel.registration import Registered
 from vmwatch.panel.store import Host, Store, Stored
 from vmwatch.panel.watch import Watch
 from vmwatch.shared.clock import Clock
@@ -49,7 +50,14 @@ class Work:
     """What a job may use: its draft, and writes of its own beside the draft's."""
 
     def __init__(
-        self, draft: Draft, known: Known, hosts: dict[str, Host], watch: Watch, now: float, monotonic: float
+        self,
+        draft: Draft,
+        known: Known,
+        hosts: dict[str, Host],
+        watch: Watch,
+        now: float,
+        monotonic: float,
+        registered: Registered,
     ) -> None:
         self.draft = draft
         self.known = known
@@ -62,6 +70,7 @@ class Work:
         """Seconds."""
         self.writes: list[Callable[[Recorder], None]] = []
         """Done after the draft is written, in the job's savepoint."""
+        self.registered = registered
 
 
 Job = Callable[[Work], _T]
@@ -232,7 +241,7 @@ class Writer:
 
     def _do(self, batch: _Batch, ticket: _Ticket[Any], now: float) -> None:
         hosts, monotonic = self._stored.hosts, self._clock.monotonic()
-        work = Work(Draft(batch.draft), self._stored.known, hosts, self._watch, now, monotonic)
+        work = Work(Draft(batch.draft), self._stored.known, hosts, self._watch, now, monotonic, self._recorder.holds)
         try:
             ticket.result = ticket.job(work)
             if work.draft.durable or work.draft.problems or work.writes or self._reveals(work.draft):

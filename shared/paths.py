@@ -55,3 +55,13 @@ class Paths:
     @property
     def dead_letters(self) -> Path:
         return self.var / f"{self.program}.dead"
+
+    @property
+    def returned_letters(self) -> Path:
+        """Dead letters that a person sends again, until they are settled."""
+        return self.var / f"{self.program}.returned"
+
+    @property
+    def discarded_letters(self) -> Path:
+        """What a person discarded of the dead letters: when, who and what."""
+        return self.var / f"{self.program}.discarded"

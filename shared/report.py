@@ -9,7 +9,10 @@ from vmwatch.shared.messages import Count, Interval, Label, NodeId, strict_decod
 
 
 class ReportEntry(Struct, omit_defaults=True):
-    """What one node's one epoch has to say. `live`: a sign of life was seen since the last report."""
+    """What one node's one epoch has to say. `live`: a sign of life was seen since the last report.
+
+    `returned`: seqs of those messages that were dead letters: below `base`, and perhaps not registered.
+    """
 
     node: NodeId
     epoch: Count
@@ -19,6 +22,7 @@ class ReportEntry(Struct, omit_defaults=True):
     interval: Interval = 10.0
     status: Raw = Raw(b"")
     messages: list[Raw] = msgspec.field(default_factory=list)
+    returned: list[Count] = msgspec.field(default_factory=list)
 
 
 class Report(Struct):

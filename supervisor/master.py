@@ -37,6 +37,7 @@ from vmwatch.supervisor.ledger import Entry, Ledger
 from vmwatch.supervisor.pool import Lost, Pool
 from vmwatch.supervisor.publisher import Publisher
 from vmwatch.supervisor.receiver import Authenticator, Receiver
+from vmwatch.supervisor.returns import Returns
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,8 @@ FINISH_MOST_S = 6.0
 """At the end: so long workers may take to finish what they hold. What they do not finish is sent again by its node."""
 KILLED_MOST_S = 1.0
 RESULTS_HWM = 100_000
+INTERVAL_S = 10.0
+"""Said of the node of a dead letter that is sent again; the panel keeps what it knows."""
 PANEL_TROUBLE_LOGGED_EVERY_S = 30.0
 SKEW_WORTH_A_WORD_S = 60.0
 SKEW_LOGGED_EVERY_S = 600.0
@@ -111,6 +114,7 @@ class Master:
         self._most_in_hand = BATCHES_IN_HAND * settings.batch_max
         self.dispatcher = Dispatcher(self._most_in_hand)
         self.dead_letters = DeadLetters(paths.dead_letters)
+        self.returns = Returns(paths.returned_letters, self.ledger.new_id)
         self.pool = Pool(settings.worker_count, silence_s(settings), self._spawner(settings))
         self._resized = 0
         """Of `Signals.more_workers`, what was done."""
@@ -148,6 +152,7 @@ class Master:
             self._signals.drain()
             now = self.turned_at = time.monotonic()
             self._take_frames(now)
+            self.dispatcher.add(self.returns.take(now))
             self._turn(now)
             self._hand_out()
             self._tell_presence(now)
@@ -261,14 +266,18 @@ class Master:
 
     def _work(self, entries: Iterable[Entry]) -> HandOver:
         streams: list[StreamLabel] = []
-        index: dict[tuple[str, int], int] = {}
+        index: dict[tuple[str, int, bool], int] = {}
         tasks = []
         for entry in entries:
-            key = (entry.stream.node, entry.stream.epoch)
+            returned = entry.id in self.returns
+            key = (entry.stream.node, entry.stream.epoch, returned)
             if key not in index:
                 index[key] = len(streams)
-                told = self.ledger.report_entry(entry.stream)
-                streams.append(StreamLabel(told.node, told.epoch, told.base, told.agent, told.interval))
+                if returned:
+                    streams.append(StreamLabel(*key[:2], base=0, agent="", interval=INTERVAL_S, returned=True))
+                else:
+                    told = self.ledger.report_entry(entry.stream)
+                    streams.append(StreamLabel(told.node, told.epoch, told.base, told.agent, told.interval))
             tasks.append(Task(entry.id, index[key], entry.seq, entry.lane, entry.raw))
         return HandOver(streams=streams, tasks=tasks)
 
@@ -327,7 +336,8 @@ class Master:
                 self.counters["late_results"] += 1
                 continue
             self.dispatcher.done(result.generation, id_, success=True)
-            self.ledger.settle(entry)
+            if not self.returns.settle(entry):
+                self.ledger.settle(entry)
         for refused in result.refused:
             entry = self.dispatcher.owned(result.generation, refused.id)
             if entry is None:
@@ -365,8 +375,10 @@ class Master:
 
     def _settle_dead_letters(self, now: float) -> None:
         for entry in self.dead_letters.flush(now):
-            self.ledger.refuse(entry)
+            if not self.returns.settle(entry, refused=True):
+                self.ledger.refuse(entry)
             self.counters["refused"] += 1
+        self.returns.flush(now)
 
     def _acknowledge(self, now: float) -> None:
         for node, acknowledgement in self.ledger.acknowledgements(now):

@@ -52,7 +52,7 @@ class Status:
             "counters": dict(master.ledger.counters) | dict(master.counters),
             "acknowledgements": master.publisher.published,
             "rejects": master.receiver.rejects.describe(),
-            "dead_letters": master.dead_letters.describe(),
+            "dead_letters": master.dead_letters.describe() | master.returns.describe(),
             "panel_trouble": trouble.text if trouble else "",
             "panel_needs_person": trouble.needs_person if trouble else False,
         }
