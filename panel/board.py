@@ -15,6 +15,7 @@ from msgspec import Struct
 from vmwatch.panel.activity import Idle
 from vmwatch.panel.installation import label
 from vmwatch.panel.knowledge import EventRow, Node
+from vmwatch.panel.maintenance import Maintenance
 from vmwatch.panel.problems import Problem
 from vmwatch.panel.store import Host, Stored
 from vmwatch.shared.messages import Seconds
@@ -68,6 +69,8 @@ class NodeRow:
     lag: float | None
     doubted: float
     doubt: str
+    maintenance: float
+    """Until when it is in maintenance (wall clock, seconds); 0: it is not."""
 
     @property
     def state(self) -> str:
@@ -118,6 +121,11 @@ class Board:
         self._counts: Counter[str] = Counter()
         self._hosted: Counter[str] = Counter()
         self._warned = 0
+        self.maintenance: Mapping[str, float] = {}
+        """Objects of problems that are in maintenance, until when (wall clock, seconds): what is wrong with them is
+        shown as muted and not resolved automatically. Replaced as a whole, never changed."""
+        self.in_maintenance: Mapping[str, Maintenance] = {}
+        """The same with who said so, and why."""
         self.policies: Mapping[str, str] = {}
         """Values by name, of those that somebody has set. Replaced as a whole, never changed."""
         self.run = ""
@@ -200,6 +208,8 @@ class Board:
             if problems:
                 self._problems = list(stored.known.problems.values())
             self.policies = dict(stored.policies)
+            self.in_maintenance = dict(stored.known.maintenance)
+            self.maintenance = {name: found.until for name, found in self.in_maintenance.items()}
             lags = {row.node: max(0.0, row.received - row.time) for _, row in events}
             touched = dict.fromkeys(uuids)
             for name in dict.fromkeys(nodes):
@@ -267,6 +277,7 @@ class Board:
             lag=lag,
             doubted=node.doubted,
             doubt=node.doubt,
+            maintenance=self.maintenance.get(host.name, 0.0),
         )
         if row != before:
             self._nodes[host.name] = row

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 import anyio
@@ -15,6 +16,7 @@ from vmwatch.panel.board import Board
 from vmwatch.panel.convention import Answer, ApiError, Kind, Out, Params
 from vmwatch.panel.identity import Caller, Identity
 from vmwatch.panel.live import Live
+from vmwatch.panel.marks import Marks
 from vmwatch.panel.settings import PanelSettings
 from vmwatch.panel.store import Store
 from vmwatch.panel.writer import Writer
@@ -44,10 +46,13 @@ class Panel:
     board: Board
     live: Live
     clock: Clock
+    prefix: Path = field(default_factory=Path)
+    """Where the services of this host have their files."""
     counters: Counter[str] = field(default_factory=Counter)
     """`calls.NAME`, `errors.TYPE`, `http.STATUS`, `messages.applied`, `.known` and `.refused`."""
 
     def __post_init__(self) -> None:
+        self.marks = Marks(self.board, self.prefix)
         self._readers: anyio.CapacityLimiter | None = None
 
     async def read(self, work: Callable[[], _T]) -> _T:

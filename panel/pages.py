@@ -19,7 +19,9 @@ from vmwatch.panel.dispatch import Dispatcher, set_cookie
 from vmwatch.panel.events import Events, Filter, Numbered, row_of
 from vmwatch.panel.functions import OPERATORS, VIEWERS, Panel
 from vmwatch.panel.identity import COOKIE, Caller
+from vmwatch.panel.labels import time_label
 from vmwatch.panel.live import MOST_EVENTS, Stream, vm_fields
+from vmwatch.panel.maintenance import MASTER
 from vmwatch.panel.paging import MAX_PAGE
 from vmwatch.panel.policies import WEEK_S, values_of
 from vmwatch.panel.problems import Kind as ProblemKind
@@ -163,7 +165,10 @@ class Pages:
 
     async def _nodes(self, params: Params) -> dict[str, object]:
         fields = self._panel.live.node_fields
-        return {"rows": [node_row_of(row) | fields(row) for row in self._panel.board.nodes()]}
+        return {
+            "rows": [node_row_of(row) | fields(row) for row in self._panel.board.nodes()],
+            "master_maintenance": time_label(self._panel.board.maintenance.get(MASTER, 0.0)),
+        }
 
     async def _problems(self, params: Params) -> dict[str, object]:
         found = self._panel.board.problems()

@@ -89,6 +89,9 @@ class Recorder:
         self._many(statements.ADD_STATS, self._stats_rows(draft.stats, now))
         self._many(statements.SAVE_PROBLEM, [astuple(problem) for problem in draft.problems.values()])
         self._many(statements.SAVE_INSTALLATION, map(_installation_row, draft.installations.values()))
+        begun = [astuple(found) for found in draft.maintenance.values() if found is not None]
+        self._many(statements.SAVE_MAINTENANCE, begun)
+        self._many(statements.END_MAINTENANCE, [(name,) for name, found in draft.maintenance.items() if found is None])
         return self._write_events(draft.events)
 
     def save_host(self, host: Host) -> None:

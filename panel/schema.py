@@ -234,6 +234,17 @@ installations = Table(
 """`content`: the `Installation` as JSON. `unfinished`: something is still to be done for it."""
 Index("installations_uuid", installations.c.uuid)
 
+maintenance = Table(
+    "maintenance",
+    metadata,
+    Column("object", String, primary_key=True),
+    Column("began", Float, nullable=False),
+    Column("until", Float, nullable=False),
+    Column("by", String, nullable=False),
+    Column("reason", String, nullable=False),
+)
+"""What is in maintenance now. The columns are the fields of `maintenance.Maintenance`."""
+
 Migration = Callable[[Connection], None]
 """The step from one schema version to the next; it must keep all that is stored."""
 
@@ -286,12 +297,18 @@ def _install(connection: Connection) -> None:
     installations.create(connection, checkfirst=True)
 
 
+def _maintain(connection: Connection) -> None:
+    """What is in maintenance."""
+    maintenance.create(connection, checkfirst=True)
+
+
 MIGRATIONS: Sequence[Migration] = (
     _tell_stated_from_mark,
     _judge,
     _index_events_for_pages,
     _add_policies,
     _install,
+    _maintain,
 )
 """The n-th one makes version n + 1 out of version n. Once released, a step never changes."""
 

@@ -17,6 +17,7 @@ from vmwatch.panel.schema import (
     eventlog,
     installations,
     keys,
+    maintenance,
     nodes,
     policies,
     problems,
@@ -87,6 +88,8 @@ SAVE_HOST = _sql(
     .where(*_equals(nodes.c.id))
 )
 """Parameters: address, reach, hidden, allow_install, libvirt_uri, id."""
+SAVE_MAINTENANCE = _upsert(maintenance)
+END_MAINTENANCE = _sql(delete(maintenance).where(*_equals(maintenance.c.object)))
 SAVE_POLICY = _upsert(policies)
 EXPIRE_EVENTS = _sql(delete(eventlog).where(eventlog.c.id <= bindparam("last")))
 EXPIRE_STATS = _sql(delete(stats).where(stats.c.id <= bindparam("last")))

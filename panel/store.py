@@ -22,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from vmwatch.panel.activity import Activity
 from vmwatch.panel.installation import Installation
 from vmwatch.panel.knowledge import Epoch, Known, Node
+from vmwatch.panel.maintenance import Maintenance
 from vmwatch.panel.problems import Problem
 from vmwatch.panel.rules import Claim
 from vmwatch.panel.schema import (
@@ -30,6 +31,7 @@ from vmwatch.panel.schema import (
     eventlog,
     installations,
     keys,
+    maintenance,
     migrate,
     nodes,
     policies,
@@ -215,6 +217,7 @@ def _load(connection: Connection) -> Stored:
         problem = Problem(*found)
         known.problems[problem.key] = problem
         known.problem_ids = max(known.problem_ids, problem.id)
+    known.maintenance.update((row[0], Maintenance(*row)) for row in connection.execute(select(maintenance)))
     stored.policies.update((name, value) for name, value in connection.execute(select(policies)))
     for content in connection.execute(select(installations.c.content).order_by(installations.c.id)).scalars():
         installation = msgspec.json.decode(content, type=Installation)

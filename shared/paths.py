@@ -49,6 +49,10 @@ class Paths:
         return self.run / f"{self.program}.sock"
 
     @property
+    def maintenance(self) -> Path:
+        return self.run / f"{self.program}.maintenance"
+
+    @property
     def database(self) -> Path:
         return self.var / f"{self.program}.db"
 

@@ -145,7 +145,7 @@ def _row(call: Call, elid: str) -> NodeRow:
 
 
 def row_of(node: NodeRow) -> dict[str, str]:
-    """The row as the API shows it; `doubt`: why its word does not count now."""
+    """The row as the API shows it; `doubt`: why its word does not count now; `maintenance`: until when."""
     return {
         "id": str(node.id),
         "name": node.name,
@@ -153,6 +153,7 @@ def row_of(node: NodeRow) -> dict[str, str]:
         "reach": node.reach,
         "state": node.state,
         "doubt": node.doubt,
+        "maintenance": time_label(node.maintenance),
         "last_seen": time_label(node.seen),
         "lag": lag_label(node),
         "version": node.agent,

@@ -168,6 +168,13 @@
     fresh(row);
   }
 
+  function maintenance(until) {
+    if (!until) return [];
+    const note = make("span", "maintenance", "maintenance until ");
+    note.append(moment(until));
+    return [note];
+  }
+
   function applyNode(node) {
     const row = rows.get(node.name);
     if (!row || node.hidden) return location.reload(); // a node more or less is rare
@@ -175,9 +182,9 @@
     row.querySelector(".lag").textContent = node.lag ? `${node.lag} s` : "–";
     row.querySelector(".vms").textContent = node.vms;
     row.querySelector(".version").textContent = node.version || "–";
-    row.querySelectorAll("time").forEach(showTime);
-    row.querySelector(".status").replaceChildren(state(node.state));
+    row.querySelector(".status").replaceChildren(state(node.state), ...maintenance(node.maintenance));
     row.querySelector(".status").title = node.doubt;
+    row.querySelectorAll("time").forEach(showTime);
     sign(row, node.ago);
     showSign(row);
   }

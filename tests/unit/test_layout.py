@@ -15,6 +15,7 @@ CORES = (
     "workers/verdicts.py",
     "panel/rules.py",
     "panel/knowledge.py",
+    "panel/maintenance.py",
     "panel/problems.py",
     "panel/registration.py",
     "panel/duplicates.py",
