@@ -130,10 +130,14 @@ class Watch:
     def _tell(self, draft: Draft, nodes: dict[str, Node], now: float, wall: float) -> None:
         """Problems about nodes and the master."""
         silent = now - self._reported_at > MASTER_SILENT_S
+        stopped = draft.problem((Kind.MASTER_STOPPED, _MASTER))
         if silent and any(node.seen for node in nodes.values()):
             text = f"{NO_REPORT}: it is stopped, cannot reach the panel, or its account is wrong; all VMs are unknown"
+            if stopped is not None and stopped.is_open:
+                text = stopped.text  # who saw it on its own host knows more than we
             keep_problem(draft, wall, Kind.MASTER_STOPPED, _MASTER, Level.ERROR, text)
-        elif not silent:
+        elif not silent and stopped is not None and wall - (now - self._reported_at) > stopped.last:
+            # A report that came before somebody saw it stopped says nothing.
             close_problem(draft, wall, Kind.MASTER_STOPPED, _MASTER)
         kinds = {NO_LIFE: Kind.NODE_SILENT, NO_LIBVIRT: Kind.NODE_SILENT, TWO_AGENTS: Kind.ID_CONFLICT}
         held: set[tuple[str, str]] = set()

@@ -7,6 +7,7 @@ from vmwatch.panel.api import (
     maintenance,
     policy,
     problems,
+    problemsclose,
     report,
     vm,
     vmhostnode,
@@ -15,6 +16,19 @@ from vmwatch.panel.api import (
 )
 from vmwatch.panel.functions import Function
 
-_MODULES = (auth, event, eventlog, maintenance, policy, problems, report, vm, vmhostnode, vminstall, vmstat)
+_MODULES = (
+    auth,
+    event,
+    eventlog,
+    maintenance,
+    policy,
+    problems,
+    problemsclose,
+    report,
+    vm,
+    vmhostnode,
+    vminstall,
+    vmstat,
+)
 
 FUNCTIONS: dict[str, Function] = {function.name: function for module in _MODULES for function in module.FUNCTIONS}

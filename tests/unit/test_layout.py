@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAMS = ("node", "supervisor", "workers", "panel", "cli")
+PROGRAMS = ("node", "supervisor", "workers", "panel", "healthcheck", "cli")
 CORES = (
     "node/sender.py",
     "supervisor/ledger.py",
     "supervisor/dispatcher.py",
     "workers/batcher.py",
     "workers/verdicts.py",
+    "healthcheck/watcher.py",
     "panel/rules.py",
     "panel/knowledge.py",
     "panel/maintenance.py",
