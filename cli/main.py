@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from vmwatch.cli import deadletter, maintenance
+from vmwatch.cli import deadletter, maintenance, status
 from vmwatch.cli.client import DEFAULT_URL, MOST_ROWS, PanelError, Row
 from vmwatch.cli.follow import EventTail
 from vmwatch.cli.options import Authority, Url, User, connect, console, given
@@ -31,6 +31,7 @@ EVENT_COLUMNS = ("id", "time", "received", "node", "name", "event", "detail", "s
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(deadletter.app, name="deadletter")
 app.command()(maintenance.maintenance)
+app.command()(status.status)
 
 Node = Annotated[str, typer.Option("--node", metavar="NAME", help="Only what is on this node.")]
 

@@ -13,12 +13,14 @@ from starlette.responses import Response
 
 from vmwatch.panel.accounts import Role
 from vmwatch.panel.board import Board
+from vmwatch.panel.checks import Checks
 from vmwatch.panel.convention import Answer, ApiError, Kind, Out, Params
 from vmwatch.panel.identity import Caller, Identity
 from vmwatch.panel.live import Live
 from vmwatch.panel.marks import Marks
 from vmwatch.panel.settings import PanelSettings
 from vmwatch.panel.store import Store
+from vmwatch.panel.ways import ThisMachine
 from vmwatch.panel.writer import Writer
 from vmwatch.shared.clock import Clock
 
@@ -53,6 +55,7 @@ class Panel:
 
     def __post_init__(self) -> None:
         self.marks = Marks(self.board, self.prefix)
+        self.checks = Checks(self.board, self.writer, self.clock, ThisMachine(self.prefix))
         self._readers: anyio.CapacityLimiter | None = None
 
     async def read(self, work: Callable[[], _T]) -> _T:

@@ -21,7 +21,7 @@ from vmwatch.panel.knowledge import Draft, EventRow, Known
 from vmwatch.panel.recorder import Recorder
 from vmwatch.panel.registration import Registered
 from vmwatch.panel.store import Host, Store, Stored
-from vmwatch.panel.watch import Watch
+from vmwatch.panel.watch import MASTER_SILENT_S, Watch
 from vmwatch.shared.clock import Clock
 from vmwatch.shared.errors import VmwatchError
 
@@ -145,6 +145,15 @@ class Writer:
     def installations(self) -> Mapping[str, Installation]:
         """The last committed one of each VM, by UUID; as `hosts`."""
         return self._stored.known.installations
+
+    def report_age_s(self) -> float | None:
+        """How long ago a master's last report came; None: there was none yet. Any thread may ask."""
+        return self._watch.report_age_s(self._clock.monotonic())
+
+    def hears_master(self) -> bool:
+        """Do a master's reports come?"""
+        age_s = self.report_age_s()
+        return age_s is not None and age_s <= MASTER_SILENT_S
 
     @property
     def is_alive(self) -> bool:

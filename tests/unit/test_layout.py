@@ -15,6 +15,7 @@ CORES = (
     "workers/verdicts.py",
     "healthcheck/watcher.py",
     "panel/rules.py",
+    "panel/checkup.py",
     "panel/knowledge.py",
     "panel/maintenance.py",
     "panel/problems.py",
