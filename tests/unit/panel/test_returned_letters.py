@@ -1,13 +1,19 @@
 """Dead letters that are sent again, in the panel's core: registered once, below any base, no word on the present."""
 
+import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 from msgspec import Raw, structs
 
-from tests.unit.panel.reports import EPOCH, NODE, event, inventory, uuid_of
+from tests.unit.panel.clock import FakeClock
+from tests.unit.panel.reports import EPOCH, NODE, event, inventory, stats, uuid_of
+from vmwatch.panel.board import Board
 from vmwatch.panel.knowledge import Draft, Known
 from vmwatch.panel.registration import EPOCH_CLOSES_S, register
+from vmwatch.panel.store import Store
+from vmwatch.panel.writer import Writer
 from vmwatch.shared.messages import Event, Message
 from vmwatch.shared.report import Report, ReportEntry, Verdict
 from vmwatch.shared.states import State
@@ -104,3 +110,36 @@ def test_a_panel_that_does_not_know_the_node_takes_it() -> None:
     log = Log()
     assert counts(log.commit(entry(event(1), returned=True))) == (1, 0, 0)
     assert log.known.nodes[NODE].seen == 0.0
+
+
+# On a real database
+
+
+def settle(writer: Writer, *messages: dict[str, Any], base: int = 1, returned: bool = False) -> Verdict:
+    body = Report("m", [entry(*messages, base=base, returned=returned)])
+    (verdict,) = asyncio.run(writer.do(lambda work: register(work.draft, body, work.now, work.registered)))
+    return verdict
+
+
+def test_the_database_knows_what_is_registered_of_events_and_samples_also_after_a_restart(tmp_path: Path) -> None:
+    told = [event(1), stats(2, taken=500.0), inventory(3, 2, web="running")]
+    for base in (1, 9):
+        store = Store(f"sqlite:///{tmp_path / 'panel.db'}")
+        store.open()
+        stored, board = store.load(), Board()
+        board.fill(stored)
+        writer = Writer(store, stored, board, FakeClock())
+        writer.start()
+        try:
+            if base == 1:
+                settle(writer, *told)
+                settle(writer, event(9), base=9)
+                assert stored.known.keys[NODE, EPOCH] == {9}, "below the base no keys are kept"
+            assert counts(settle(writer, *told[:2], returned=True)) == (0, 2, 0)
+            assert settle(writer, told[2], returned=True).refused == [], "a listing may come twice"
+            others = [event(4, "db"), event(5, word="stopped"), stats(6, taken=501.0), stats(7, "db", taken=500.0)]
+            expected = (4, 0, 0) if base == 1 else (0, 4, 0)
+            assert counts(settle(writer, *others, returned=True)) == expected
+        finally:
+            assert writer.stop(30)
+            store.close()
