@@ -78,7 +78,7 @@ def test_the_nodes_are_checked_and_the_table_shows_it(panel: Panel, prefix: Path
         assert periodic(prefix, "node").returncode == Exit.OK
         (problem,) = panel.rows("problems", type="vmwatch_node_stopped", state="open")
         assert problem["object"] == NODE
-        assert re.match(f"{NODE}: (missing|misconfigured): ", problem["description"])
+        assert re.match(f"{NODE}: (missing|misconfigured|stopped): ", problem["description"])
         assert "vmwatch_node_stopped" in status(panel)[1][NODE][9]
         assert status(panel, "--strict")[0] == Exit.FAILURE
         panel.change("vmwatch.maintenance.edit", elid=NODE, **{"for": "3600"})
