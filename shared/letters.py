@@ -102,6 +102,9 @@ def append(path: Path, lines: bytes) -> None:
     handle = _open_locked(path)
     try:
         size = os.fstat(handle).st_size
+        if not size and os.geteuid() == 0:
+            # A new one is its folder's owner's: the service that reads it may run as another user than who writes it.
+            os.fchown(handle, (folder := path.parent.stat()).st_uid, folder.st_gid)
         if size and os.pread(handle, 1, size - 1) != b"\n":
             lines = b"\n" + lines  # a crash or a full disk left half a line
         try:

@@ -1,6 +1,7 @@
 """Files of letters: whole or not at all, with several who write them."""
 
 import fcntl
+import os
 from pathlib import Path
 
 import pytest
@@ -113,3 +114,12 @@ def test_a_message_that_is_a_text_is_not_whole() -> None:
     assert found.letter is not None
     assert not found.letter.is_whole
     assert Letter("t", "n1", 7, 1, "no").is_whole is False
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root writes for others")
+def test_what_root_writes_belongs_to_the_owner_of_the_folder(path: Path) -> None:
+    os.chown(path.parent, 12345, 12346)
+    letters.append(path, line(1) + line(2))
+    assert (path.stat().st_uid, path.stat().st_gid) == (12345, 12346)
+    letters.rewrite(path, lambda found: found.letter is not None and found.letter.seq == 1)
+    assert (path.stat().st_uid, path.stat().st_gid) == (12345, 12346)
