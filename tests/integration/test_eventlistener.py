@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,12 @@ main(sys.argv[1:])
 class Listened(Supervisord):
     """A supervisord with our services but for the panel, which runs beside it, and with the listener."""
 
+    number = 0
+
     def __init__(self, prefix: Path, panel: Panel) -> None:
+        # A node of its own: problems that come and go again and again are not what is tested here.
+        Listened.number += 1
+        self.node = f"kvm-{Listened.number:02d}"
         super().__init__(prefix)
         self.panel = panel
         (prefix / "conf.d" / "vmwatch-panel.conf").unlink()
@@ -39,6 +45,13 @@ class Listened(Supervisord):
         panel = getattr(self, "panel", None)
         account = {"panel_user": SERVICE[0], "panel_password": SERVICE[1]}
         super().configure_master(**account, **({"panel_url": panel.url} if panel else {}), **changes)
+
+    def configure_node(self, **changes: str) -> None:
+        super().configure_node(node_id=self.node, **changes)
+
+    def problems(self, kind: str, subject: str = "") -> list[Row]:
+        """The open ones about the node, or another `subject`."""
+        return self.panel.rows("problems", type=kind, state="open", object=subject or self.node)
 
     def edit(self, service: str, before: str, after: str) -> None:
         """Change a line of a program file."""
@@ -77,12 +90,6 @@ def supervisord(request: pytest.FixtureRequest, short_path: Path, panel: Panel) 
         yield made
     finally:
         made.kept.close()
-        for row in panel.rows("problems", state="open"):
-            panel.change("problems.close", type=row["type"], object=row["object"])
-
-
-def problems(panel: Panel, kind: str) -> list[Row]:
-    return panel.rows("problems", type=kind, state="open")
 
 
 @pytest.mark.parametrize("supervisord", [Hurried], indirect=True)
@@ -92,11 +99,11 @@ def test_services_that_cannot_be_started_are_problems_at_once_and_solved_when_th
     supervisord.give_up("vmwatch-master")
     supervisord.give_up("vmwatch-node")
     supervisord.kept.start()
-    (row,) = wait_until(lambda: problems(panel, "vmwatch_node_stopped"), "the node's problem", LIMIT_S)
-    assert (row["object"], row["level"]) == ("kvm-01", "error")
+    (row,) = wait_until(lambda: supervisord.problems("vmwatch_node_stopped"), "the node's problem", LIMIT_S)
+    assert (row["object"], row["level"]) == (supervisord.node, "error")
     assert "FATAL" in row["description"]
-    (row,) = wait_until(lambda: problems(panel, "vmwatch_master_stopped"), "the master's problem", LIMIT_S)
-    assert row["object"] == "vmwatch-master"
+    masters = partial(supervisord.problems, "vmwatch_master_stopped", "vmwatch-master")
+    (row,) = wait_until(masters, "the master's problem", LIMIT_S)
     # The listener, started anew, still knows what it has reported, and finds what is FATAL.
     listener = supervisord.pid(LISTENER)
     os.kill(listener, signal.SIGKILL)
@@ -104,10 +111,14 @@ def test_services_that_cannot_be_started_are_problems_at_once_and_solved_when_th
     absent = supervisord.prefix / "absent"
     absent.write_text("#!/bin/sh\nexec sleep 600\n")
     absent.chmod(0o755)
-    for name, kind in (("vmwatch-node", "vmwatch_node_stopped"), ("vmwatch-master", "vmwatch_master_stopped")):
+    for name, kind, subject in (
+        ("vmwatch-node", "vmwatch_node_stopped", supervisord.node),
+        ("vmwatch-master", "vmwatch_master_stopped", "vmwatch-master"),
+    ):
         wait_until(lambda name=name: supervisord.state(name) == "FATAL", f"{name} to be given up")  # type: ignore[misc]
         proxy_start(supervisord, name)
-        wait_until(lambda kind=kind: not problems(panel, kind), "the problem to be solved", LIMIT_S)  # type: ignore[misc]
+        told = partial(supervisord.problems, kind, subject)
+        wait_until(lambda told=told: not told(), "the problem to be solved", LIMIT_S)  # type: ignore[misc]
 
 
 def test_what_the_panel_could_not_hear_is_told_when_it_is_back(supervisord: Listened, panel: Panel) -> None:
@@ -120,22 +131,21 @@ def test_what_the_panel_could_not_hear_is_told_when_it_is_back(supervisord: List
         wait_until(lambda: "it is told later" in supervisord.listener_log, "it to be said", LIMIT_S)
     finally:
         panel.start()
-    wait_until(lambda: problems(panel, "vmwatch_node_stopped"), "the problem", LIMIT_S)
+    wait_until(lambda: supervisord.problems("vmwatch_node_stopped"), "the problem", LIMIT_S)
     wait_until(lambda: json.loads(spool.read_text())["news"] == [], "nothing to wait any more", LIMIT_S)
 
 
 def test_a_wrong_configuration_is_a_problem_at_once(supervisord: Listened, panel: Panel) -> None:
     supervisord.configure_node(stats_interval="often")
     supervisord.kept.start()
-    (row,) = wait_until(lambda: problems(panel, "vmwatch_node_stopped"), "the problem", LIMIT_S)
-    assert row["object"] == "kvm-01"
+    (row,) = wait_until(lambda: supervisord.problems("vmwatch_node_stopped"), "the problem", LIMIT_S)
     assert "exit code 78" in row["description"]
 
 
 def test_a_service_that_ends_again_and_again_is_a_problem(supervisord: Listened, panel: Panel) -> None:
     supervisord.edit("vmwatch-node", "command=vmwatch-node", "command=/bin/false")
     supervisord.kept.start()
-    (row,) = wait_until(lambda: problems(panel, "vmwatch_node_stopped"), "the problem", LIMIT_S)
+    (row,) = wait_until(lambda: supervisord.problems("vmwatch_node_stopped"), "the problem", LIMIT_S)
     assert "ended unexpectedly 5 times" in row["description"]
     assert supervisord.state("vmwatch-node") != "FATAL"
 
@@ -158,7 +168,7 @@ def test_ten_minutes_without_libvirtd_and_a_disabled_service_are_neither_fatal_n
     assert not supervisord.node_is_connected()
     assert "FATAL" not in supervisord.log
     assert supervisord.state(LISTENER) == "RUNNING"
-    assert panel.rows("problems", state="open") == []
+    assert supervisord.problems("vmwatch_node_stopped") == []
     assert not (supervisord.prefix / "var" / f"{LISTENER}.json").exists()
 
 
@@ -171,7 +181,7 @@ def test_without_an_account_nothing_is_lost_and_the_log_says_what_is_missing(
     wait_until(lambda: "vmwatch-master.conf: cannot be read" in supervisord.listener_log, "it to be said", LIMIT_S)
     assert supervisord.state(LISTENER) == "RUNNING"
     supervisord.configure_master()
-    wait_until(lambda: problems(panel, "vmwatch_node_stopped"), "the problem", LIMIT_S)
+    wait_until(lambda: supervisord.problems("vmwatch_node_stopped"), "the problem", LIMIT_S)
 
 
 def test_by_hand_it_says_who_starts_it(tmp_path: Path) -> None:
