@@ -17,7 +17,7 @@ from vmwatch.node.wakeup import Wakeup
 from vmwatch.shared.clock import Clock
 from vmwatch.shared.exits import Exit
 from vmwatch.shared.messages import AgentReport, encode, encode_payload
-from vmwatch.shared.settings import NodeSettings
+from vmwatch.shared.settings import CONFIGURING, NODE_CHANGEABLE, NodeSettings
 from vmwatch.shared.signals import Signals
 from vmwatch.shared.version import VERSION
 
@@ -30,19 +30,7 @@ TURN_MOST_S = 1.0
 FLUSH_S = 2.0
 """After the last message was written: how long its acknowledgement is waited for before the program ends."""
 REPORT_DROPS_EVERY_S = 60.0
-CHANGEABLE = frozenset(
-    (
-        "connect",
-        "ack_connect",
-        "secret",
-        "node_key",
-        "heartbeat_interval",
-        "inventory_interval",
-        "stats_interval",
-        "outbox_max_mb",
-        "log_level",
-    )
-)
+CHANGEABLE = NODE_CHANGEABLE | CONFIGURING
 """What SIGHUP changes while running."""
 
 

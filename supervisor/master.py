@@ -27,7 +27,7 @@ from vmwatch.shared.handover import (
 from vmwatch.shared.logs import RateLimit
 from vmwatch.shared.paths import Paths
 from vmwatch.shared.report import encode_entries
-from vmwatch.shared.settings import MOST_WORKERS, MasterSettings
+from vmwatch.shared.settings import CONFIGURING, MASTER_CHANGEABLE, MOST_WORKERS, MasterSettings
 from vmwatch.shared.signals import Signals
 from vmwatch.supervisor.channels import Channels
 from vmwatch.supervisor.child import Child
@@ -56,19 +56,7 @@ RESULTS_HWM = 100_000
 PANEL_TROUBLE_LOGGED_EVERY_S = 30.0
 SKEW_WORTH_A_WORD_S = 60.0
 SKEW_LOGGED_EVERY_S = 600.0
-CHANGEABLE = frozenset(
-    (
-        "secret",
-        "secret_previous",
-        "workers",
-        "panel_url",
-        "panel_user",
-        "panel_password",
-        "panel_ca",
-        "panel_timeout",
-        "log_level",
-    )
-)
+CHANGEABLE = MASTER_CHANGEABLE | CONFIGURING
 """What SIGHUP changes while running."""
 
 Reread = Callable[[MasterSettings], MasterSettings | None]
