@@ -61,6 +61,7 @@ class NodeRow:
     hidden: bool
     allow_install: bool
     libvirt_uri: str
+    ssh: str
     agent: str
     status: bytes
     interval: float
@@ -260,6 +261,7 @@ class Board:
             hidden=host.hidden,
             allow_install=host.allow_install,
             libvirt_uri=host.libvirt_uri,
+            ssh=host.ssh,
             agent=node.agent,
             status=node.status,
             interval=node.interval,

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TYPE_CHECKING, Optional, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -19,6 +19,9 @@ from vmwatch.panel.settings import PanelSettings
 from vmwatch.panel.store import Store
 from vmwatch.panel.writer import Writer
 from vmwatch.shared.clock import Clock
+
+if TYPE_CHECKING:
+    from vmwatch.panel.configurator import Configurator
 
 _T = TypeVar("_T")
 READERS = 4
@@ -44,6 +47,7 @@ class Panel:
     board: Board
     live: Live
     clock: Clock
+    configurator: Optional["Configurator"] = None
     counters: Counter[str] = field(default_factory=Counter)
     """`calls.NAME`, `errors.TYPE`, `http.STATUS`, `messages.applied`, `.known` and `.refused`."""
 

@@ -93,7 +93,7 @@ class Recorder:
     def save_host(self, host: Host) -> None:
         """What a person says of a node; the node's row must exist."""
         self._note(self._stored.hosts, host.name, host)
-        told = host.address, host.reach, host.hidden, host.allow_install, host.libvirt_uri
+        told = host.address, host.reach, host.hidden, host.allow_install, host.libvirt_uri, host.ssh
         self._cursor.execute(statements.SAVE_HOST, (*told, host.id))
 
     def save_policies(self, values: Mapping[str, str]) -> None:

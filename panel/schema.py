@@ -43,6 +43,7 @@ nodes = Table(
     Column("hidden", Boolean, nullable=False, server_default="0"),
     Column("allow_install", Boolean, nullable=False, server_default="0"),
     Column("libvirt_uri", String, nullable=False, server_default=""),
+    Column("ssh", String, nullable=False, server_default=""),
     Column("newest_epoch", BigInteger, nullable=False, server_default="0"),
     Column("floor_epoch", BigInteger, nullable=False, server_default="0"),
     Column("floor_seq", BigInteger, nullable=False, server_default="0"),
@@ -286,12 +287,18 @@ def _install(connection: Connection) -> None:
     installations.create(connection, checkfirst=True)
 
 
+def _reach_by_ssh(connection: Connection) -> None:
+    """Where a node is for SSH, beside its address."""
+    _add_columns(connection, nodes, "ssh")
+
+
 MIGRATIONS: Sequence[Migration] = (
     _tell_stated_from_mark,
     _judge,
     _index_events_for_pages,
     _add_policies,
     _install,
+    _reach_by_ssh,
 )
 """The n-th one makes version n + 1 out of version n. Once released, a step never changes."""
 

@@ -14,6 +14,7 @@ import uvicorn
 from vmwatch.panel.accounts import Accounts
 from vmwatch.panel.app import make_app
 from vmwatch.panel.board import Board
+from vmwatch.panel.configurator import Configurator
 from vmwatch.panel.functions import READERS, Panel
 from vmwatch.panel.history import recall
 from vmwatch.panel.identity import Identity
@@ -100,6 +101,7 @@ class _Server:
             identity = Identity(Accounts(store), self._clock)
             live = Live(board)
             self._panel = Panel(self._settings, store, identity, writer, board, live, self._clock)
+            self._configurator = self._panel.configurator = Configurator(self._panel, self._paths)
             status = StatusSocket(self._paths.socket, self.describe)
             status.start()
             writer.start()
@@ -123,7 +125,8 @@ class _Server:
         self._panel.writer.on_defect = lambda: _wake(loop, self._fail)
         self._panel.live.start(loop)
         loop.add_reader(self._signals.wakeup_fd, self._on_signal)
-        works = Retention(self._panel).keep(), keep_watch(self._panel), Installer(self._panel).run()
+        panel = self._panel
+        works = Retention(panel).keep(), keep_watch(panel), Installer(panel).run(), self._configurator.keep()
         tasks = [loop.create_task(work) for work in works]
         try:
             log.info("serves %s://%s", "https" if self._settings.tls else "http", _address(self._settings.panel_listen))

@@ -26,7 +26,7 @@ from vmwatch.panel.schema import (
     vms,
 )
 
-_HOST = ("address", "reach", "hidden", "allow_install", "libvirt_uri")
+_HOST = ("address", "reach", "hidden", "allow_install", "libvirt_uri", "ssh")
 _NODE_STATE = (
     *("newest_epoch", "floor_epoch", "floor_seq", "agent", "interval", "status", "said", "seen"),
     *("doubted", "doubt", "emptied_epoch", "emptied_at"),
@@ -86,7 +86,7 @@ SAVE_HOST = _sql(
     .values({name: bindparam(name) for name in _HOST})
     .where(*_equals(nodes.c.id))
 )
-"""Parameters: address, reach, hidden, allow_install, libvirt_uri, id."""
+"""Parameters: address, reach, hidden, allow_install, libvirt_uri, ssh, id."""
 SAVE_POLICY = _upsert(policies)
 EXPIRE_EVENTS = _sql(delete(eventlog).where(eventlog.c.id <= bindparam("last")))
 EXPIRE_STATS = _sql(delete(stats).where(stats.c.id <= bindparam("last")))

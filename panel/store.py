@@ -71,6 +71,8 @@ class Host:
     """The panel may install: change and start domains here. With another panel in charge it must stay no."""
     libvirt_uri: str = ""
     """Where; empty: as `reach` and `address` say."""
+    ssh: str = ""
+    """[USER@]HOST[:PORT] for `reach=ssh`; empty: root at `address`."""
 
 
 @dataclass
@@ -165,7 +167,7 @@ def _begin(connection: Connection) -> None:
 
 
 def _host(row: Any) -> Host:  # noqa: ANN401 - a row of SQLAlchemy
-    names = ("id", "name", "address", "reach", "hidden", "allow_install", "libvirt_uri")
+    names = ("id", "name", "address", "reach", "hidden", "allow_install", "libvirt_uri", "ssh")
     return Host(**{name: row[name] for name in names})
 
 

@@ -23,6 +23,10 @@ CORES = (
     "panel/activity.py",
     "panel/installation.py",
     "panel/installations.py",
+    "panel/configureaddress.py",
+    "panel/configureplan.py",
+    "panel/configurereport.py",
+    "shared/confedit.py",
 )
 PURE = {
     "__future__",
@@ -33,6 +37,7 @@ PURE = {
     "hashlib",
     "heapq",
     "hmac",
+    "ipaddress",
     "itertools",
     "math",
     "msgspec",
