@@ -1,7 +1,5 @@
 """`vmwatch`: the operator's command."""
 
-import getpass
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -11,15 +9,16 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from vmwatch.cli.client import DEFAULT_URL, MOST_ROWS, PanelClient, PanelError, Row
+from vmwatch.cli.client import DEFAULT_URL, MOST_ROWS, PanelError, Row
 from vmwatch.cli.follow import EventTail
+from vmwatch.cli.nodes import add_commands
+from vmwatch.cli.options import Authority, Url, User, connect, console, given
 from vmwatch.cli.table import event_line, show_table
 from vmwatch.shared.errors import VmwatchError
 from vmwatch.shared.exits import Exit
 from vmwatch.shared.version import VERSION
 
 PROGRAM = "vmwatch"
-PASSWORD_VARIABLE = "VMWATCH_PASSWORD"
 TYPER_USAGE = 2
 """What typer exits with for a wrong command line; nothing else here does."""
 
@@ -30,12 +29,8 @@ POLICY_COLUMNS = ("name", "value", "meaning")
 EVENT_COLUMNS = ("id", "time", "received", "node", "name", "event", "detail", "state", "uuid")
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+add_commands(app)
 
-Url = Annotated[str, typer.Option("--url", metavar="URL", envvar="VMWATCH_URL", help="The panel's API.")]
-User = Annotated[str, typer.Option("--user", metavar="NAME", envvar="VMWATCH_USER", help="The account to call it as.")]
-Authority = Annotated[
-    str, typer.Option("--ca", metavar="FILE", help="PEM file of the authority that signed the panel's certificate.")
-]
 Node = Annotated[str, typer.Option("--node", metavar="NAME", help="Only what is on this node.")]
 
 
@@ -177,31 +172,6 @@ def show_events(out: Console, rows: Sequence[Row]) -> None:
     for row in rows:
         out.print(event_line(row), soft_wrap=True)
     out.file.flush()
-
-
-def connect(url: str, user: str, ca: str) -> PanelClient:
-    """A client with the password from the environment or the terminal."""
-    if ca and not Path(ca).is_file():
-        raise PanelError(f"--ca: {ca} is no file")
-    password = os.environ.get(PASSWORD_VARIABLE)
-    if password is None:
-        if not sys.stdin.isatty():
-            raise PanelError(f"no password for {user}: set {PASSWORD_VARIABLE}")
-        try:
-            password = getpass.getpass(f"Password of {user}: ")
-        except (KeyboardInterrupt, EOFError):
-            raise PanelError("no password was given") from None
-    return PanelClient(url, user, password, ca=ca)
-
-
-def console() -> Console:
-    """Standard output. Nothing is highlighted by guessing, and no name is taken for markup."""
-    return Console(highlight=False, markup=False, emoji=False)
-
-
-def given(**filters: str) -> dict[str, str]:
-    """The filters that are not empty."""
-    return {name: value for name, value in filters.items() if value}
 
 
 if __name__ == "__main__":
