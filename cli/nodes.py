@@ -107,6 +107,24 @@ def config(name: Name, url: Url = DEFAULT_URL, user: User = "admin", ca: Authori
     sys.stdout.write(doc["text"]["$"])
 
 
+@nodes.command("trust")
+def trust_host(
+    name: Name,
+    url: Url = DEFAULT_URL,
+    user: User = "admin",
+    ca: Authority = "",
+    host_key: Annotated[
+        str, typer.Option("--host-key", metavar="SHA256:...", help="The fingerprint that it must show (default: ask).")
+    ] = "",
+) -> None:
+    """Trust the host key that a node shows now, as after a new installation of it."""
+    client = connect(url, user, ca, LONG_S)
+    rows = [row for row in client.all_rows("vmhostnode") if row["name"] == name]
+    if not rows or rows[0]["reach"] != "ssh":
+        raise PanelError(f"there is no node {name} that is reached over SSH")
+    trust(client, console(), rows[0]["ssh"] or rows[0]["address"], host_key)
+
+
 @nodes.command()
 def key(url: Url = DEFAULT_URL, user: User = "admin", ca: Authority = "") -> None:
     """Print the line for authorized_keys of a node that is reached over SSH."""

@@ -11,14 +11,17 @@ from vmwatch.shared.errors import ConfigurationError
 from vmwatch.shared.nodectl import MANAGED, Check, Outcome
 from vmwatch.shared.paths import Paths
 from vmwatch.shared.servicefile import Placed, bad_path, good_path, place, read
-from vmwatch.shared.servicerun import NOTHING, RELOADED, RESTARTED, run_with
+from vmwatch.shared.servicerun import NOTHING, RELOADED, RESTARTED, hang_up, run_with
 from vmwatch.shared.services import ServiceError, ServiceManager, ServiceState, find_manager
 from vmwatch.shared.settings import NODE_CHANGEABLE, NodeSettings
 from vmwatch.shared.statussocket import read_status
 
 SERVICE = "vmwatch-node"
+PROCESS = "process"
 PROBE_LIMIT_S = 40.0
 """For a start, a connection, a heartbeat and the master's answer, on a machine that is busy."""
+PATIENCE_S = 10.0
+"""With one that runs and had nothing to change; enough for it to find a master that was just started."""
 HEARD_WITHIN_S = 3.0
 """The master speaks once a second to each node that it hears."""
 CONNECT_LIMIT_S = 3.0
@@ -52,12 +55,11 @@ class Setup:
             text = f"disabled=yes in {self._paths.config}: it is not started"
             return Outcome(True, text, changed=placed.written, action="disabled")
         action, since = self._run(manager, placed)
-        checks, status = self._wait_until_working(manager, placed.after, since)
+        patience_s = PATIENCE_S if action == NOTHING else PROBE_LIMIT_S
+        checks, status = self._wait_until_working(manager, placed.after, since, patience_s)
         if action == NOTHING and not _works(checks):
-            self._say(f"it does not work although its file is right: {_lacking(checks)}; it is started again")
-            manager.restart(SERVICE)
-            action = RESTARTED
-            checks, status = self._wait_until_working(manager, placed.after, time.monotonic())
+            action, since = self._shake(manager, checks)
+            checks, status = self._wait_until_working(manager, placed.after, since, PROBE_LIMIT_S)
         ports = self._try_ports(placed.after)
         works = _works(checks)
         text = _working(status) if works else _lacking(checks)
@@ -105,10 +107,23 @@ class Setup:
         action = run_with(manager, SERVICE, placed, NODE_CHANGEABLE, self._say)
         return action, since + {NOTHING: -HEARD_WITHIN_S, RELOADED: RELOADED_S}.get(action, 0.0)
 
+    def _shake(self, manager: ServiceManager, checks: list[Check]) -> tuple[str, float]:
+        """It does not work although its file is right. One that hangs is started again; one that answers, and only
+        hears no master, reads its file again: a start would miss events and mend no more."""
+        hangs = any(check.name == PROCESS and not check.ok for check in checks)
+        self._say(f"does not work although its file is right: {_lacking(checks)}")
+        since = time.monotonic()
+        if hangs:
+            self._say(f"{manager.name} starts {SERVICE} again")
+            manager.restart(SERVICE)
+            return RESTARTED, since
+        hang_up(SERVICE, manager.status(SERVICE).pid)
+        return RELOADED, since + RELOADED_S
+
     def _wait_until_working(
-        self, manager: ServiceManager, settings: NodeSettings, since: float
+        self, manager: ServiceManager, settings: NodeSettings, since: float, limit_s: float
     ) -> tuple[list[Check], Status]:
-        deadline, ended = time.monotonic() + PROBE_LIMIT_S, 0
+        deadline, ended = time.monotonic() + limit_s, 0
         while True:
             checks, status = _look(manager, self._paths, since, settings)
             ended = ended + 1 if manager.status(SERVICE).state is ServiceState.ENDED else 0
@@ -145,15 +160,15 @@ def _look(
     """What there is to say of the service now. `since`: only what was heard of the master after it counts."""
     managed = manager.status(SERVICE)
     if not managed.is_up:
-        return [Check("process", False, f"{SERVICE} does not run: {managed.text}")], {}
+        return [Check(PROCESS, False, f"{SERVICE} does not run: {managed.text}")], {}
     try:
         status = read_status(paths.socket, STATUS_LIMIT_S)
     except (OSError, ValueError) as error:
-        return [Check("process", False, f"{SERVICE} runs and does not answer at {paths.socket}: {error}")], {}
+        return [Check(PROCESS, False, f"{SERVICE} runs and does not answer at {paths.socket}: {error}")], {}
     if status.get("pid") != managed.pid:
         text = f"{paths.socket} is answered by process {status.get('pid')}, which is not the one of {manager.name}"
-        return [Check("process", False, text)], status
-    checks = [Check("process", True, f"process {managed.pid}")]
+        return [Check(PROCESS, False, text)], status
+    checks = [Check(PROCESS, True, f"process {managed.pid}")]
     if settings is not None:
         checks += _settled(status, settings)
     return [*checks, _heard(status, since)], status

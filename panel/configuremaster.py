@@ -16,6 +16,8 @@ from vmwatch.shared.statussocket import read_status
 
 WORKS_LIMIT_S = 40.0
 """For a start of all workers on a machine that is busy."""
+PATIENCE_S = 10.0
+"""With one that runs and had nothing to change."""
 LOOK_EVERY_S = 0.1
 ENDED_LOOKS = 30
 """Between an end and the next start supervisord calls a service ended as well, for a turn of its loop (1 s)."""
@@ -43,11 +45,11 @@ def _set_up(paths: Paths, plan: Plan, say: Say) -> Part:
         return _block(paths, placed.after)
     manager = find_manager(paths, placed.after.service_manager)
     action = run_with(manager, MASTER, placed, MASTER_CHANGEABLE, say)
-    lacking = _wait_until_working(manager, paths)
+    lacking = _wait_until_working(manager, paths, PATIENCE_S if action == NOTHING else WORKS_LIMIT_S)
     if lacking and action == NOTHING:
         say(f"it does not work although its file is right: {lacking}; it is started again")
         manager.restart(MASTER)
-        action, lacking = RESTARTED, _wait_until_working(manager, paths)
+        action, lacking = RESTARTED, _wait_until_working(manager, paths, WORKS_LIMIT_S)
     if lacking:
         return Part(MASTER, False, lacking)
     done = "runs as before" if action == NOTHING else f"was {action} and works"
@@ -67,9 +69,9 @@ def _check_authority(settings: MasterSettings) -> None:
         raise ConfigurationError(f"panel_ca: {settings.panel_ca} is no file; a file of certificates (PEM) is allowed")
 
 
-def _wait_until_working(manager: ServiceManager, paths: Paths) -> str:
+def _wait_until_working(manager: ServiceManager, paths: Paths, limit_s: float) -> str:
     """What is wrong; empty if it works."""
-    deadline, ended = time.monotonic() + WORKS_LIMIT_S, 0
+    deadline, ended = time.monotonic() + limit_s, 0
     while True:
         managed = manager.status(MASTER)
         lacking = _lacking(manager, paths)

@@ -35,9 +35,14 @@ def run_with(
         return RESTARTED
     if differing:
         say(f"{service} reads its file again: {names} changed")
-        try:
-            os.kill(status.pid, signal.SIGHUP)
-        except OSError as error:
-            raise ServiceError(f"{service} (process {status.pid}) cannot be told to read its file: {error}") from None
+        hang_up(service, status.pid)
         return RELOADED
     return NOTHING
+
+
+def hang_up(service: str, pid: int) -> None:
+    """SIGHUP. Raises ServiceError."""
+    try:
+        os.kill(pid, signal.SIGHUP)
+    except OSError as error:
+        raise ServiceError(f"{service} (process {pid}) cannot be told to read its file: {error.strerror}") from None

@@ -15,6 +15,8 @@ from vmwatch.panel.knowledge import Node
 from vmwatch.panel.labels import time_label
 from vmwatch.panel.live import lag_label
 from vmwatch.panel.paging import Page
+from vmwatch.panel.problems import Kind as Problem
+from vmwatch.panel.problems import close_problem
 from vmwatch.panel.recorder import Recorder
 from vmwatch.panel.ssh import SSH_ADDRESS, SSH_ADDRESS_ALLOWED
 from vmwatch.panel.store import Host
@@ -152,6 +154,7 @@ def _forget(work: Work, name: str) -> None:
     for uuid in work.draft.claims_of_node(name):
         work.draft.claims[uuid, name] = None
     work.draft.nodes[name] = structs.replace(_node(work, name), wanted=work.draft.next_token())
+    close_problem(work.draft, work.now, Problem.NODE_STOPPED, name)
     hidden: Host = replace(work.hosts[name], hidden=True)
     work.writes.append(lambda recorder: recorder.save_host(hidden))
 

@@ -1,13 +1,15 @@
 """A machine as configuring sees it: a prefix, and a supervisord that reads the program files in it."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from tests.testbed.service import command
-from tests.testbed.waiting import wait_until
+from tests.testbed.stack import ADMIN, Panel
+from tests.testbed.waiting import free_port_pair, wait_until
 from vmwatch.cli.kept import Kept
 from vmwatch.shared.paths import PREFIX_VARIABLE
 from vmwatch.shared.services import ServiceStatus
@@ -93,6 +95,40 @@ class Machine:
     def log(self, service: str) -> str:
         path = self.prefix / "var" / f"{service}.log"
         return path.read_text() if path.exists() else ""
+
+
+class PanelHost(Machine):
+    """The panel's machine: a panel under supervisord, and nothing else yet."""
+
+    def __init__(self, folder: Path, libvirt_uri: str) -> None:
+        self.panel = Panel(folder)
+        self.port = free_port_pair()
+        self.listen(self.port)
+        super().__init__(folder, "vmwatch-panel")
+        self.write_node(libvirt_uri)
+
+    def listen(self, port: int) -> None:
+        self.port = port
+        text = f"PanelListen 127.0.0.1:{self.panel.port}\nVmwatchListenIp 127.0.0.1\nVmwatchListenPort {port}\n"
+        path = self.panel.prefix / "etc" / "vmmgr.conf"
+        path.write_text(text)
+        path.chmod(0o600)
+
+    def write_node(self, libvirt_uri: str) -> None:
+        """What an operator has written before: lines that configuring leaves alone."""
+        self.conf("vmwatch-node").write_text(f"# ours\nlibvirt_uri={libvirt_uri}\nheartbeat_interval=1\n")
+
+    def vmwatch(self, *arguments: str, code: int = 0) -> str:
+        """The operator's command; what it printed."""
+        told = {**environment(), "VMWATCH_URL": self.panel.url, "VMWATCH_PASSWORD": ADMIN[1]}
+        done = subprocess.run(
+            [command("vmwatch"), *arguments], capture_output=True, text=True, env=told, timeout=300, check=False
+        )
+        assert done.returncode == code, f"{arguments}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
+        return done.stdout + done.stderr
+
+    def wait_panel(self) -> None:
+        wait_until(lambda: self.status("vmwatch-panel"), "the panel to serve")
 
 
 def environment(prefix: Path | None = None) -> dict[str, str]:

@@ -48,7 +48,8 @@ def test_a_local_node_without_an_address_leaves_it_to_the_interfaces() -> None:
 
 
 def test_of_a_name_with_several_addresses_the_machines_own_is_taken() -> None:
-    assert listens("", [Place("kvm-01", True, ("127.0.1.1", "203.0.113.1", "198.51.100.7"))], [LO, ETH1]) == "198.51.100.7"
+    here = Place("kvm-01", True, ("127.0.1.1", "203.0.113.1", "198.51.100.7"))
+    assert listens("", [here], [LO, ETH1]) == "198.51.100.7"
 
 
 def test_the_first_address_that_is_not_local_is_taken_in_the_interfaces_order() -> None:
