@@ -123,13 +123,18 @@ class Setup:
     def _wait_until_working(
         self, manager: ServiceManager, settings: NodeSettings, since: float, limit_s: float
     ) -> tuple[list[Check], Status]:
-        deadline, ended = time.monotonic() + limit_s, 0
+        began, ended, looked = time.monotonic(), 0, False
         while True:
             checks, status = _look(manager, self._paths, since, settings)
             ended = ended + 1 if manager.status(SERVICE).state is ServiceState.ENDED else 0
+            spent_s = time.monotonic() - began
             # One that has ended for good will not come back, whatever the patience.
-            if _works(checks) or ended > ENDED_LOOKS or time.monotonic() > deadline:
+            if _works(checks) or ended > ENDED_LOOKS or spent_s > limit_s:
                 return checks, status
+            if spent_s > PATIENCE_S and not looked:
+                looked = True
+                if any(try_port(endpoint) != "open" for endpoint in settings.masters[0]):
+                    return checks, status  # there is nobody to be heard
             time.sleep(LOOK_EVERY_S)
 
     def _try_ports(self, settings: NodeSettings) -> dict[str, str]:
