@@ -212,6 +212,8 @@ class Configurator:
         async def one(host: Host) -> Part:
             if host.reach not in REACHED:
                 return Part(host.name, True, _unmanaged(host), counts=False)
+            if plan.disabled:
+                return Part(host.name, True, "left as it is while the master is disabled", counts=False)
             async with places:
                 return await self._configure_node(host, plan.nodes[host.name], firewall if master_works else "", say)
 

@@ -14,10 +14,11 @@ from vmwatch.panel.api.problems import row_of as problem_row_of
 from vmwatch.panel.api.problems import select as select_problems
 from vmwatch.panel.api.vm import select as select_vms
 from vmwatch.panel.api.vmhostnode import row_of as node_row_of
+from vmwatch.panel.configurepages import next_query, run_context
 from vmwatch.panel.convention import ApiError, Done, Kind, Listing, Out, Params, SignedIn, TransportError
 from vmwatch.panel.dispatch import Dispatcher, set_cookie
 from vmwatch.panel.events import Events, Filter, Numbered, row_of
-from vmwatch.panel.functions import OPERATORS, VIEWERS, Panel
+from vmwatch.panel.functions import ADMIN, OPERATORS, VIEWERS, Panel
 from vmwatch.panel.identity import COOKIE, Caller
 from vmwatch.panel.live import MOST_EVENTS, Stream, vm_fields
 from vmwatch.panel.paging import MAX_PAGE
@@ -128,6 +129,7 @@ class Pages:
         query = {name: value for name, value in values.items() if name not in ("authinfo", "auth")}
         context |= {"title": _PAGES[func], "func": func, "account": caller.account, "query": query}
         context["may_operate"] = caller.account.role in OPERATORS
+        context["may_configure"] = caller.account.role in ADMIN
         return self._draw(request, f"{func}.html", {"after": board.last_event, "run": board.run} | context)
 
     async def _vms(self, params: Params) -> dict[str, object]:
@@ -201,12 +203,17 @@ class Pages:
             return answer
         if call.func == "policy.edit" and isinstance(answer, Done):
             return RedirectResponse(f"{API}?func=policy&saved=on", 303)
+        if following := next_query(call, answer):
+            return RedirectResponse(f"{API}?{following}", 303)
         if call.func == "logout":
             response = RedirectResponse(f"{API}?func=logon", 303)
             response.delete_cookie(COOKIE, httponly=True, samesite="lax", secure=self._panel.settings.tls)
             return response
         rows = answer.rows if isinstance(answer, Listing) else []
         account = call.caller.account if call.caller else None
+        if (run := run_context(call, answer)) is not None:
+            shown = {"title": "Configuring", "func": "", "account": account, **run}
+            return self._draw(request, "configure.html", shown)
         context = {"title": call.func, "func": call.func, "account": account, "rows": rows, "doc": answer.doc()}
         return self._draw(request, "answer.html", context)
 

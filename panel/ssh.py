@@ -143,9 +143,9 @@ class Ssh:
         """ssh's own words as a sentence that says what to do."""
         last = errors.strip().rpartition("\n")[2].strip()
         if "REMOTE HOST IDENTIFICATION HAS CHANGED" in errors:
-            return f"{target} shows another host key than the known one; if that is right, trust the new one (host_key)"
+            return f"{target} shows another host key than the known one; if that is right: vmwatch node trust NODE"
         if "Host key verification failed" in errors or "host key is known" in errors:
-            return f"the host key of {target} is not known; look at its fingerprint and trust it (host_key)"
+            return f"the host key of {target} is not known; look at its fingerprint, then: vmwatch node trust NODE"
         if "Permission denied" in errors:
             return f"{target} does not accept the panel's key; put this line into its authorized_keys: {self._line()}"
         return f"{target} cannot be reached over SSH: {last or 'ssh ended without a word'}"

@@ -6,6 +6,7 @@ import re
 from starlette.responses import RedirectResponse, Response
 
 from vmwatch.panel.configurator import REACHED, Configurator, Order
+from vmwatch.panel.configurepages import PROGRESS
 from vmwatch.panel.configureplan import Wish, values_text
 from vmwatch.panel.configurereport import Part
 from vmwatch.panel.configureruns import Run
@@ -23,7 +24,6 @@ MOST_LINES = 1000
 SIGNS_END_S = 6.0
 """A master reports every 5 s: so long after a node's end its last sign of life may come."""
 ADDRESS = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.:-]{0,253}[A-Za-z0-9])?")
-PROGRESS = "vmwatch.configure.progress"
 
 
 async def configure(call: Call) -> Listing | Done | Response:

@@ -170,7 +170,11 @@
 
   function applyNode(node) {
     const row = rows.get(node.name);
-    if (!row || node.hidden) return location.reload(); // a node more or less is rare
+    if (!row || node.hidden) {
+      // A node more or less is rare; but what somebody types, or has just sent, must not be lost with the page.
+      if (!document.querySelector("details[open]")) location.reload();
+      return;
+    }
     row.querySelector(".seen").replaceChildren(moment(node.seen));
     row.querySelector(".lag").textContent = node.lag ? `${node.lag} s` : "–";
     row.querySelector(".vms").textContent = node.vms;
