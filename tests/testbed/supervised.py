@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from tests.testbed.service import command
 from tests.testbed.stack import ADMIN, Panel
-from tests.testbed.waiting import free_port_pair, wait_until
+from tests.testbed.waiting import LOOPBACK, free_port_pair, wait_until
 from vmwatch.cli.kept import Kept
 from vmwatch.shared.paths import PREFIX_VARIABLE
 from vmwatch.shared.services import ServiceStatus
@@ -33,9 +33,14 @@ files = {prefix}/conf.d/*.conf
 
 
 class Machine:
-    """Services below one prefix. `programs`: what its supervisord knows from the start."""
+    """Services below one prefix. `programs`: what its supervisord knows from the start.
 
-    def __init__(self, prefix: Path, *programs: str, include: bool = True) -> None:
+    `prefixed`: a command before supervisord's own, such as one that enters a network namespace.
+    """
+
+    def __init__(
+        self, prefix: Path, *programs: str, include: bool = True, prefixed: tuple[str, ...] = ()
+    ) -> None:
         self.prefix = prefix
         for folder in ("etc", "var/run", "conf.d"):
             (prefix / folder).mkdir(parents=True, exist_ok=True)
@@ -46,7 +51,7 @@ class Machine:
         self.socket = prefix / "var" / "run" / "supervisord.sock"
         self.manager = Supervisord(self.socket, prefix)
         self.kept = Kept(
-            [sys.executable, "-I", "-m", "supervisor.supervisord", "-c", str(prefix / "supervisord.conf")],
+            [*prefixed, sys.executable, "-I", "-m", "supervisor.supervisord", "-c", str(prefix / "supervisord.conf")],
             log=prefix / "supervisord.out",
             environment=environment(prefix),
         )
@@ -100,7 +105,8 @@ class Machine:
 class PanelHost(Machine):
     """The panel's machine: a panel under supervisord, and nothing else yet."""
 
-    def __init__(self, folder: Path, libvirt_uri: str) -> None:
+    def __init__(self, folder: Path, libvirt_uri: str, listen_ip: str = LOOPBACK) -> None:
+        self.listen_ip = listen_ip
         self.panel = Panel(folder)
         self.port = free_port_pair()
         self.listen(self.port)
@@ -109,7 +115,7 @@ class PanelHost(Machine):
 
     def listen(self, port: int) -> None:
         self.port = port
-        text = f"PanelListen 127.0.0.1:{self.panel.port}\nVmwatchListenIp 127.0.0.1\nVmwatchListenPort {port}\n"
+        text = f"PanelListen 127.0.0.1:{self.panel.port}\nVmwatchListenIp {self.listen_ip}\nVmwatchListenPort {port}\n"
         path = self.panel.prefix / "etc" / "vmmgr.conf"
         path.write_text(text)
         path.chmod(0o600)
