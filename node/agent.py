@@ -165,7 +165,7 @@ class Agent:
         self._turn = (now, snapshot(now, self._settings, self._delivery, self._hypervisor, self._set_aside))
 
     def _heartbeat(self) -> bytes:
-        return encode(heartbeat(self._outbox, self._hypervisor))
+        return encode(heartbeat(self._outbox, self._hypervisor, self._settings))
 
     def _report_drops(self, now: float) -> None:
         drops = self._outbox.unreported

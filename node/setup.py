@@ -24,6 +24,8 @@ PATIENCE_S = 10.0
 """With one that runs and had nothing to change; enough for it to find a master that was just started."""
 HEARD_WITHIN_S = 3.0
 """The master speaks once a second to each node that it hears."""
+HANGS_S = 15.0
+"""Its loop turns once a second at least."""
 CONNECT_LIMIT_S = 3.0
 LOOK_EVERY_S = 0.1
 ENDED_LOOKS = 30
@@ -173,6 +175,8 @@ def _look(
     if status.get("pid") != managed.pid:
         text = f"{paths.socket} is answered by process {status.get('pid')}, which is not the one of {manager.name}"
         return [Check(PROCESS, False, text)], status
+    if (turn_age_s := status.get("turn_age_s", 0.0)) > HANGS_S:
+        return [Check(PROCESS, False, f"{SERVICE} hangs: its loop has not turned for {turn_age_s:.0f} s")], status
     checks = [Check(PROCESS, True, f"process {managed.pid}")]
     if settings is not None:
         checks += _settled(status, settings)
@@ -183,6 +187,10 @@ def _settled(status: Status, settings: NodeSettings) -> list[Check]:
     """Does it run with its file?"""
     if status.get("node_id") != settings.node_id:
         return [Check("settings", False, f"it runs as {status.get('node_id')!r}, its file says {settings.node_id!r}")]
+    if "settings" in status:
+        if status["settings"] == settings.mark:
+            return []
+        return [Check("settings", False, "it runs with other settings than its file says")]
     address = status.get("master", {}).get("address", "")
     if address not in map(str, settings.connect):
         return [Check("settings", False, f"it sends to {address}, its file says {settings.connect[0]}")]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from vmwatch.panel.accounts import Accounts
 from vmwatch.panel.configureaddress import Found, Place, find_address
+from vmwatch.panel.configuredrift import drifted
 from vmwatch.panel.configuremaster import set_up
 from vmwatch.panel.configurepanel import panel_values
 from vmwatch.panel.configureplan import Plan, Values, Wish, files_of, make_plan, new_secret
@@ -211,7 +212,8 @@ class Configurator:
 
         async def one(host: Host) -> Part:
             if host.reach not in REACHED:
-                return Part(host.name, True, _unmanaged(host), counts=False)
+                drift = drifted(self._panel, host, plan.nodes[host.name])
+                return Part(host.name, not drift, f"{drift}{_unmanaged(host)}", counts=False)
             if plan.disabled:
                 return Part(host.name, True, "left as it is while the master is disabled", counts=False)
             async with places:

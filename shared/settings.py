@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from vmwatch.shared.conffile import any_text, duration_s, one_of, setting, whole, yes_or_no
 from vmwatch.shared.endpoints import LOOPBACK, Endpoint, parse_endpoint, parse_endpoints
-from vmwatch.shared.keys import node_key, parse_node_key
+from vmwatch.shared.keys import node_key, parse_node_key, settings_mark
 from vmwatch.shared.messages import MAX_MESSAGES, NODE_ID
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -165,6 +165,11 @@ class NodeSettings:
     def key(self) -> bytes:
         """This node's key (32 bytes), its own or the one that follows from the secret."""
         return self.node_key or node_key(self.secret, self.node_id)
+
+    @property
+    def mark(self) -> str:
+        """Told in heartbeats and in the status: who knows what the file is to say knows whether it runs with that."""
+        return settings_mark(self.key, self.node_id, (endpoint for pair in self.masters for endpoint in pair))
 
     def warnings(self) -> list[str]:
         """What works and is still worth a word to the operator."""

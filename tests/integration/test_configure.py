@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.testbed.daemon import needs_libvirtd
-from tests.testbed.stack import Row, short_folder
+from tests.testbed.service import Service
+from tests.testbed.stack import Row, plain, short_folder
 from tests.testbed.stream import Stream, assert_whole
 from tests.testbed.supervised import PanelHost
 from tests.testbed.testdriver import TestDriverDaemon
@@ -20,7 +21,6 @@ from vmwatch.shared.services import ServiceState
 
 pytestmark = needs_libvirtd()
 SERVICES = ("vmwatch-master", "vmwatch-node")
-SECRET_FORM = r"[A-Z0-9]{32}"
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +157,39 @@ def test_a_manual_nodes_file_is_printed_and_never_written(up: PanelHost) -> None
     assert up.values("vmwatch-node")["node_id"] == "kvm-01"
     up.vmwatch("node", "remove", "kvm-07")
     assert [row["name"] for row in up.panel.rows("vmhostnode")] == ["kvm-01"]
+
+
+def test_a_manual_node_that_drifts_is_told_until_it_has_what_its_file_is_to_say(
+    up: PanelHost, tmp_path: Path
+) -> None:
+    up.vmwatch("node", "add", "kvm-08", "--manual")
+    conf = tmp_path / "etc" / "vmwatch-node.conf"
+    conf.parent.mkdir()
+
+    def write_by_hand() -> None:
+        mine = f"libvirt_uri=qemu+unix:///system?socket={tmp_path}/nobody\nheartbeat_interval=1\n"
+        conf.write_text(mine + up.vmwatch("node", "config", "kvm-08"))
+
+    def told() -> str:
+        rows = {row["name"]: row["text"] for row in configured(up)}
+        return rows["kvm-08"]
+
+    write_by_hand()
+    with Service("vmwatch-node", tmp_path) as agent:
+        wait_until(lambda: agent.status.get("master", {}).get("heard_age_s") is not None, "the master to be heard")
+        assert "DRIFT" not in told()
+        up.vmwatch("configure", "--rotate-secret", code=1)
+        assert told().startswith("DRIFT: it runs with other settings than its file is to say")
+        assert open_problems(up, "vmwatch_node_stopped") == []
+        write_by_hand()
+        agent.signal(signal.SIGHUP)
+        wait_until(lambda: "DRIFT" not in told(), "its heartbeat to tell of the new key")
+    up.vmwatch("node", "remove", "kvm-08")
+
+
+def configured(host: PanelHost) -> list[Row]:
+    """The rows of `vmwatch.configure`."""
+    return [plain(row) for row in host.panel.change("vmwatch.configure")["elem"]]
 
 
 def test_two_rotations_and_a_move_of_the_port_under_load_lose_nothing(
