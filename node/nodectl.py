@@ -11,7 +11,8 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import NoReturn
 
 from vmwatch.node.needs import needs
 from vmwatch.node.setup import Setup
@@ -28,8 +29,8 @@ LOCK_LIMIT_S = 60.0
 LOCK_EVERY_S = 0.2
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code: 0 if what was asked for is so now."""
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """The command; ends with 0 if what was asked for is so now."""
     purpose = "Does on a node what the panel asks for: one request, a line of JSON, on standard input."
     parser = Parser(prog=PROGRAM, description=purpose)
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {VERSION}")
@@ -39,15 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     say(outcome)
     code = Exit.OK if outcome.ok else Exit.FAILURE
     # A thread may hang in libvirt, and would keep the interpreter from its end.
-    sys.stdout.flush()
-    sys.stderr.flush()
     os._exit(code)
 
 
 def say(word: Word) -> None:
-    """One line, at once."""
-    sys.stdout.buffer.write(nodectl.encode(word))
-    sys.stdout.buffer.flush()
+    """One line, at once. Who asked may be gone; what was begun is done to its end all the same."""
+    with suppress(OSError):
+        os.write(1, nodectl.encode(word))
 
 
 def answer(paths: Paths, line: bytes) -> Outcome:
@@ -107,4 +106,4 @@ def _alone(paths: Paths) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -10,6 +10,7 @@ import secrets
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from vmwatch.panel.accounts import Accounts
@@ -20,10 +21,12 @@ from vmwatch.panel.configurepanel import panel_values
 from vmwatch.panel.configureplan import Plan, Values, Wish, files_of, make_plan, new_secret
 from vmwatch.panel.configurereport import MASTER, Part, Report, Say, port_advice
 from vmwatch.panel.configureruns import Run, Runs
+from vmwatch.panel.daemonthread import in_thread
 from vmwatch.panel.functions import Panel
 from vmwatch.panel.interfaces import addresses_of, interfaces
 from vmwatch.panel.nodereach import NodeReach
 from vmwatch.panel.problems import Kind, Level, close_problem, raise_problem
+from vmwatch.panel.ssh import SshError, Target
 from vmwatch.panel.store import Host
 from vmwatch.panel.writer import NotCommitted, Work, WriterBusy
 from vmwatch.shared import conffile, nodectl
@@ -130,7 +133,7 @@ class Configurator:
 
     async def file_of(self, name: str) -> Values:
         """What the node's file is to say. Raises ConfigurationError before the master has a secret."""
-        present = await asyncio.to_thread(self._present)
+        present = await in_thread(self._present)
         if "secret" not in present:
             raise ConfigurationError("vmwatch-master is not configured yet; call vmwatch.configure first")
         plan = make_plan(present, await self._address(), self._port, [name], {}, "", Wish())
@@ -161,9 +164,10 @@ class Configurator:
         loop = asyncio.get_running_loop()
 
         def tell(line: str) -> None:
-            loop.call_soon_threadsafe(say, MASTER, line)
+            with suppress(RuntimeError):  # the panel has ended meanwhile
+                loop.call_soon_threadsafe(say, MASTER, line)
 
-        master = await asyncio.to_thread(set_up, self._paths, plan, tell)
+        master = await in_thread(lambda: set_up(self._paths, plan, tell))
         await asyncio.sleep(0)  # its last lines first
         say(MASTER, master.text if master.ok else f"FAILED: {master.text}")
         chosen = [host for host in hosts if order.nodes is None or host.name in order.nodes]
@@ -176,9 +180,9 @@ class Configurator:
 
     async def _plan(self, hosts: list[Host], wish: Wish) -> tuple[Plan, Mapping[str, Values]]:
         """The plan, and what the nodes' files were to say before it."""
-        present = await asyncio.to_thread(self._present)
+        present = await in_thread(self._present)
         accounts = Accounts(self._panel.store)
-        panel = await asyncio.to_thread(panel_values, self._panel.settings, accounts, present)
+        panel = await in_thread(lambda: panel_values(self._panel.settings, accounts, present))
         address = await self._address()
         names = [host.name for host in hosts]
         plan = make_plan(present, address, self._port, names, panel, new_secret(secrets.choice), wish)
@@ -195,20 +199,22 @@ class Configurator:
             return valid_values(read(good_path(path)), MasterSettings) | valid_values(text, MasterSettings)
 
     async def _address(self) -> Found:
-        return await asyncio.to_thread(self._find_address, self._hosts())
+        hosts = self._hosts()
+        return await in_thread(lambda: self._find_address(hosts))
 
     def _find_address(self, hosts: list[Host]) -> Found:
         places = []
         for host in hosts:
             address = host.address
             if not address and host.ssh:
-                address = host.ssh.rpartition("@")[2].partition(":")[0] if "[" not in host.ssh else ""
+                with suppress(SshError):
+                    address = Target.of(host.ssh, "").host
             places.append(Place(host.name, host.reach == "local", addresses_of(address)))
         return find_address(self._panel.settings.vmwatch_listen_ip, places, interfaces())
 
     async def _configure_nodes(self, hosts: list[Host], plan: Plan, master_works: bool, say: Say) -> list[Part]:
         places = asyncio.Semaphore(MOST_NODES)
-        firewall = await asyncio.to_thread(_firewall) if any(host.reach == "ssh" for host in hosts) else ""
+        firewall = await in_thread(_firewall) if any(host.reach == "ssh" for host in hosts) else ""
 
         async def one(host: Host) -> Part:
             if host.reach not in REACHED:

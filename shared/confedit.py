@@ -41,13 +41,13 @@ def edited(text: str, kind: type, changes: Mapping[str, str | None], good: Mappi
     lines: list[str] = []
     dropped: list[str] = []
     seen: set[str] = set()
-    for line in text.splitlines():
+    for number, line in enumerate(text.splitlines(), 1):
         name, equals, value = line.partition("=")
         name, value = name.strip(), value.strip()
         if not line.strip() or line.startswith("#"):
             lines.append(line)
         elif not equals or not name:
-            dropped.append(f"{line.strip()[:40]!r}: not NAME=VALUE")
+            dropped.append(f"line {number}: not NAME=VALUE")  # not repeated: it may hold a secret
         elif name in seen:
             if name not in changes:
                 dropped.append(f"{name}: was set a second time")
@@ -56,7 +56,7 @@ def edited(text: str, kind: type, changes: Mapping[str, str | None], good: Mappi
             wanted = changes.get(name) if name in changes else value
             if name not in changes and (wrong := _wrong(name, value, kind)):
                 wanted = (good or {}).get(name)
-                dropped.append(f"{name}: {wrong}" + (f"; it is {wanted!r} again" if wanted is not None else ""))
+                dropped.append(f"{name}: {wrong}" + ("; it is what it was" if wanted is not None else ""))
             if wanted is not None:
                 lines.append(line if wanted == value else f"{name}={wanted}")
     lines += [f"{name}={value}" for name, value in changes.items() if value is not None and name not in seen]

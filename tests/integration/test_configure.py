@@ -18,6 +18,7 @@ from tests.testbed.testdriver import TestDriverDaemon
 from tests.testbed.waiting import free_port_pair, wait_until
 from vmwatch.shared.keys import node_key
 from vmwatch.shared.services import ServiceState
+from vmwatch.shared.supervisord import program_file
 
 pytestmark = needs_libvirtd()
 SERVICES = ("vmwatch-master", "vmwatch-node")
@@ -44,6 +45,9 @@ def up(daemon: TestDriverDaemon) -> Iterator[PanelHost]:
     try:
         with PanelHost(folder, daemon.uri) as made:
             made.wait_panel()
+            # so that a test need not wait long for the end of what it has frozen
+            program = program_file("vmwatch-node").read_text().replace("stopwaitsecs=15", "stopwaitsecs=2")
+            (folder / "conf.d" / "vmwatch-node.conf").write_text(program)
             made.vmwatch("node", "add", "kvm-01", "--local")
             yield made
     finally:
@@ -121,6 +125,22 @@ def test_a_node_that_hangs_is_started_again_although_its_file_is_right(up: Panel
 
     assert wait_until(ended, "the run to end", timeout_s=300) == "done"
     assert up.state("vmwatch-node").pid != before
+
+
+def test_the_panel_ends_in_order_while_it_configures_and_nothing_answers(up: PanelHost) -> None:
+    panel = up.state("vmwatch-panel").pid
+    up.kept.signal(signal.SIGSTOP)  # supervisord: it takes calls, and answers none
+    try:
+        up.panel.change("vmwatch.configure", background="on")
+        wait_until(lambda: "vmwatch-master.conf is right already" in up.log("vmwatch-panel"), "the run to get so far")
+        os.kill(panel, signal.SIGTERM)
+        wait_until(lambda: "vmwatch-panel ends with exit code 0" in up.log("vmwatch-panel"), "the panel to end")
+    finally:
+        up.kept.signal(signal.SIGCONT)
+    wait_until(lambda: not up.state("vmwatch-panel").is_up, "supervisord to know that")
+    up.manager.start("vmwatch-panel")
+    up.wait_panel()
+    assert "Traceback" not in up.log("vmwatch-panel")
 
 
 def test_a_spoiled_file_is_mended_from_the_last_good_one_and_kept(up: PanelHost) -> None:

@@ -37,7 +37,7 @@ def test_a_wrong_line_gets_the_last_good_value_or_goes_and_is_told() -> None:
     assert [line.partition(":")[0] for line in made.dropped] == [
         "stats_interval",
         "outbox_max_mb",
-        "'nonsense'",
+        "line 3",
         "log_level",
     ]
 
