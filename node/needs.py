@@ -28,11 +28,17 @@ def needs(paths: Paths) -> list[Check]:
     values = valid_values(_readable(paths.config), NodeSettings)
     return [
         _python(),
-        _libvirt(values.get("libvirt_uri", "qemu:///system")),
+        libvirt_answers(paths),
         _disk(paths.var, int(values.get("outbox_max_mb", "512")) + MARGIN_MB),
         _rights(paths),
         _manager(paths, values.get("service_manager", "")),
     ]
+
+
+def libvirt_answers(paths: Paths) -> Check:
+    """The first thing to know of a machine; takes LIBVIRT_LIMIT_S at most."""
+    values = valid_values(_readable(paths.config), NodeSettings)
+    return _libvirt(values.get("libvirt_uri", "qemu:///system"))
 
 
 def _readable(path: Path) -> str:

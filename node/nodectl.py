@@ -14,7 +14,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import NoReturn
 
-from vmwatch.node.needs import needs
+from vmwatch.node.health import health
+from vmwatch.node.needs import libvirt_answers, needs
 from vmwatch.node.setup import Setup
 from vmwatch.shared import nodectl
 from vmwatch.shared.errors import ConfigurationError, VmwatchError
@@ -71,6 +72,11 @@ def _do(paths: Paths, request: Request) -> Outcome:
         checks = needs(paths)
         lacking = [check.text for check in checks if not check.ok]
         return Outcome(not lacking, "; ".join(lacking) or "nothing is missing", checks=checks)
+    if request.verb == nodectl.LOOK:
+        check = libvirt_answers(paths)
+        return Outcome(check.ok, check.text, checks=[check])
+    if request.verb == nodectl.HEALTH:
+        return health(paths)
     if request.verb == nodectl.PROBE:
         return setup.probe()
     with _alone(paths):

@@ -9,6 +9,7 @@ import logging
 import secrets
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -52,10 +53,12 @@ FIREWALL_LIMIT_S = 5.0
 
 @dataclass(frozen=True)
 class Order:
-    """What shall be configured beside the master. `nodes`: names; None: all of the cluster."""
+    """What shall be configured beside the master. `nodes`: names; None: all of the cluster. `solves`: the part whose
+    problem this is an attempt to solve: a failure is that attempt's outcome, and not the problem once more."""
 
     nodes: frozenset[str] | None = None
     wish: Wish = Wish()
+    solves: str = ""
 
 
 class Configurator:
@@ -65,6 +68,7 @@ class Configurator:
         self._panel = panel
         self._paths = Paths(paths.prefix, MASTER)
         self._working = asyncio.Lock()
+        self._setting_up = threading.Lock()
         self._added: set[str] = set()
         self.reach = NodeReach(paths)
         self.runs = Runs()
@@ -105,11 +109,11 @@ class Configurator:
 
     async def solve_master(self, say: Say) -> Report:
         """Solves `vmwatch_master_stopped`: the whole subsystem is configured again."""
-        return await self.configure(Order(wish=Wish(lift=False)), say)
+        return await self.configure(Order(wish=Wish(lift=False), solves=MASTER), say)
 
     async def solve_node(self, name: str, say: Say) -> Report:
         """Solves `vmwatch_node_stopped`: that node is configured again."""
-        return await self.configure(Order(frozenset({name}), Wish(lift=False)), say)
+        return await self.configure(Order(frozenset({name}), Wish(lift=False), name), say)
 
     async def check(self, host: Host) -> Outcome:
         """What a machine that shall become a node lacks."""
@@ -158,7 +162,7 @@ class Configurator:
             plan, before = await self._plan(hosts, order.wish)
         except VmwatchError as error:
             say(MASTER, f"FAILED: {error}")
-            return await self._concluded(Report((Part(MASTER, False, str(error)),)))
+            return await self._concluded(Report((Part(MASTER, False, str(error)),)), order.solves)
         for note in plan.notes:
             say(MASTER, note)
         loop = asyncio.get_running_loop()
@@ -167,7 +171,11 @@ class Configurator:
             with suppress(RuntimeError):  # the panel has ended meanwhile
                 loop.call_soon_threadsafe(say, MASTER, line)
 
-        master = await in_thread(lambda: set_up(self._paths, plan, tell))
+        def work() -> Part:
+            with self._setting_up:  # a call that was cancelled leaves its thread at work
+                return set_up(self._paths, plan, tell)
+
+        master = await in_thread(work)
         await asyncio.sleep(0)  # its last lines first
         say(MASTER, master.text if master.ok else f"FAILED: {master.text}")
         chosen = [host for host in hosts if order.nodes is None or host.name in order.nodes]
@@ -176,7 +184,7 @@ class Configurator:
         nodes = await self._configure_nodes(chosen, plan, master.ok, say)
         gone = sorted((order.nodes or frozenset()) - {host.name for host in hosts})
         lost = [Part(name, False, "there is no such node in the cluster", counts=False) for name in gone]
-        return await self._concluded(Report((master, *nodes, *lost)))
+        return await self._concluded(Report((master, *nodes, *lost)), order.solves)
 
     async def _plan(self, hosts: list[Host], wish: Wish) -> tuple[Plan, Mapping[str, Values]]:
         """The plan, and what the nodes' files were to say before it."""
@@ -246,15 +254,15 @@ class Configurator:
             text += f"; its clock and the panel's differ by {skew:.0f} s"
         return Part(host.name, outcome.ok, text)
 
-    async def _concluded(self, report: Report) -> Report:
+    async def _concluded(self, report: Report, solves: str) -> Report:
         """Each part that failed is a problem; one that works has none of this kind any more."""
 
         def job(work: Work) -> None:
             for part in report.parts:
                 kind = Kind.MASTER_STOPPED if part.name == MASTER else Kind.NODE_STOPPED
-                if part.counts and not part.ok:
+                if part.counts and not part.ok and part.name != solves:
                     raise_problem(work.draft, work.now, kind, part.name, Level.ERROR, f"not configured: {part.text}")
-                elif part.counts:
+                elif part.counts and part.ok:
                     close_problem(work.draft, work.now, kind, part.name)
 
         try:

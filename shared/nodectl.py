@@ -4,7 +4,8 @@ import msgspec
 from msgspec import Struct
 
 COMMAND = "vmwatch-nodectl"
-CHECK, CONFIGURE, PROBE, STOP = VERBS = ("check", "configure", "probe", "stop")
+CHECK, CONFIGURE, PROBE, STOP, LOOK, HEALTH = VERBS = ("check", "configure", "probe", "stop", "look", "health")
+"""What does it lack; set it up; does its service work; stop it; does libvirt answer; what its healthcheck says."""
 MANAGED = ("connect", "ack_connect", "node_id", "node_key", "secret")
 """What may be set in a node's file from outside. Nothing else may: an address of libvirt can name a program to run."""
 MAX_REQUEST_BYTES = 64 * 1024
@@ -33,7 +34,8 @@ class Check(Struct):
 
 class Outcome(Struct, tag="outcome"):
     """The last line. `time`: the node's wall clock, seconds. `ports`: by `tcp://IP:port` of the master what connecting
-    to it from the node gave: `open`, `refused`, `timeout`, or the system's words."""
+    to it from the node gave: `open`, `refused`, `timeout`, or the system's words. `code`, of `health`: the exit code of
+    vmwatch-healthcheck, and `text` is its JSON; 127 if it is not installed, None if it did not end in time."""
 
     ok: bool
     text: str
@@ -43,6 +45,7 @@ class Outcome(Struct, tag="outcome"):
     action: str = ""
     checks: list[Check] = []
     ports: dict[str, str] = {}
+    code: int | None = None
 
 
 Word = Step | Outcome

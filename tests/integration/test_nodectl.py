@@ -61,7 +61,7 @@ def values(port: int, **changes: str) -> dict[str, str]:
         (b"", "no request"),
         (b"rm -rf /", "no request"),
         (b"[1, 2]", "no request"),
-        (b'{"verb": "shell"}', "verb: 'shell' is not allowed; one of check, configure, probe, stop is"),
+        (b'{"verb": "shell"}', "verb: 'shell' is not allowed; one of check, configure, probe, stop, look, health is"),
         (b'{"verb": "configure", "values": {"libvirt_uri": "qemu+ext:///x?command=y"}}', "libvirt_uri: is not set"),
         (b'{"verb": "configure", "values": {"node_id": "a\\nlibvirt_uri=x"}}', "a line break is not allowed"),
         (b'{"verb": "configure", "values": {"connect": "udp://1.2.3.4:5", "node_id": "a"}}', "no other scheme"),
@@ -106,6 +106,21 @@ def test_a_check_says_what_there_is_and_what_is_missing(machine: Machine) -> Non
     assert not outcome.ok
     assert "nobody" in outcome.text
     assert began <= outcome.time <= time.time()
+
+
+def test_a_look_at_libvirt_and_the_healthcheck_can_be_had_with_the_same_key(machine: Machine) -> None:
+    uri = f"qemu+unix:///system?socket={machine.prefix}/nobody"
+    machine.conf("vmwatch-node").write_text(f"libvirt_uri={uri}\n")
+    looked = ask(machine.prefix, {"verb": "look"})
+    machine.conf("vmwatch-node").unlink()
+    assert not looked.ok
+    assert looked.text.startswith(f"{uri} cannot be reached")
+    told = ask(machine.prefix, {"verb": "health"})
+    assert not told.ok  # nothing runs here
+    if Path(command("vmwatch-healthcheck")).exists():
+        assert told.code == json.loads(told.text)["code"]
+    else:
+        assert (told.code, told.text) == (127, "vmwatch-healthcheck is not installed here")
 
 
 def test_a_master_that_nobody_is_shows_in_the_ports_and_in_the_text(machine: Machine) -> None:
