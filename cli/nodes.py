@@ -84,7 +84,10 @@ def add(
         lacking = [row for row in look(client, out, way) if row["ok"] != "yes"]
         if lacking and not unchecked:
             raise PanelError(f"{name} was not added: {lacking[0]['text']}")
-    answer = client.change("vmhostnode.edit", sok="ok", name=name, **given(**way))
+    # One that reported by itself is there already, and nobody has said yet how it is reached.
+    is_there = any(row["name"] == name and not row["reach"] for row in client.all_rows("vmhostnode"))
+    which = {"elid": name} if is_there else {"name": name}
+    answer = client.change("vmhostnode.edit", sok="ok", **which, **given(**way))
     raise typer.Exit(follow(client, answer["tparams"]["run"]["$"], out))
 
 

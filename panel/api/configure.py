@@ -8,7 +8,7 @@ from starlette.responses import RedirectResponse, Response
 from vmwatch.panel.configurator import REACHED, Configurator, Order
 from vmwatch.panel.configurepages import PROGRESS
 from vmwatch.panel.configureplan import Wish, values_text
-from vmwatch.panel.configurereport import Part
+from vmwatch.panel.configurereport import MASTER, Part
 from vmwatch.panel.configureruns import Run
 from vmwatch.panel.convention import ApiError, Done, Form, Kind, Listing, Out, bad_value, missed
 from vmwatch.panel.functions import ADMIN, Call, Function
@@ -30,16 +30,18 @@ async def configure(call: Call) -> Listing | Done | Response:
     """Configure all services. Answers when it is done, with a row for each; with `background=on` at once, with the
     run's number. `rotate_secret=on`: with a new secret; `forget_previous=on`: the one before it ends."""
     params = call.params
-    wish = Wish(params.switch("rotate_secret"), params.switch("forget_previous"), lift=not params.switch("solve"))
-    return await _answer(call, configurator(call).begin("vmwatch.configure", Order(wish=wish)))
+    solve = params.switch("solve")
+    wish = Wish(params.switch("rotate_secret"), params.switch("forget_previous"), lift=not solve)
+    order = Order(wish=wish, solves=MASTER if solve else "")
+    return await _answer(call, configurator(call).begin("vmwatch.configure", order))
 
 
 async def configure_node(call: Call) -> Listing | Done | Response:
     """Configure the nodes `elid` and what they need; `solve=on`: to solve a problem."""
     names = frozenset(_host(call, elid).name for elid in call.params.elids)
-    wish = Wish(lift=not call.params.switch("solve"))
-    cause = f"vmwatch.configure.node {', '.join(sorted(names))}"
-    return await _answer(call, configurator(call).begin(cause, Order(names, wish)))
+    solve = call.params.switch("solve")
+    order = Order(names, Wish(lift=not solve), min(names) if solve and len(names) == 1 else "")
+    return await _answer(call, configurator(call).begin(f"vmwatch.configure.node {', '.join(sorted(names))}", order))
 
 
 async def progress(call: Call) -> Listing:

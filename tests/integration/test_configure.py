@@ -8,14 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
 from tests.testbed.daemon import needs_libvirtd
 from tests.testbed.service import Service
-from tests.testbed.stack import Row, plain, short_folder
+from tests.testbed.stack import ADMIN, Row, plain, short_folder
 from tests.testbed.stream import Stream, assert_whole
 from tests.testbed.supervised import PanelHost
 from tests.testbed.testdriver import TestDriverDaemon
 from tests.testbed.waiting import free_port_pair, wait_until
+from tests.unit.panel.reports import entry, report
 from vmwatch.shared.keys import node_key
 from vmwatch.shared.services import ServiceState
 from vmwatch.shared.supervisord import program_file
@@ -177,6 +179,20 @@ def test_a_manual_nodes_file_is_printed_and_never_written(up: PanelHost) -> None
     assert up.values("vmwatch-node")["node_id"] == "kvm-01"
     up.vmwatch("node", "remove", "kvm-07")
     assert [row["name"] for row in up.panel.rows("vmhostnode")] == ["kvm-01"]
+
+
+def test_a_node_that_reported_by_itself_is_taken_in_as_it_is(up: PanelHost) -> None:
+    body = report(entry(node="kvm-05", live=True))
+    headers = {"Content-Type": "application/json"}
+    requests.post(
+        up.panel.url, params={"func": "vmwatch.report"}, data=body, headers=headers, auth=ADMIN, timeout=60
+    ).raise_for_status()
+    assert {row["name"]: row["reach"] for row in up.panel.rows("vmhostnode")} == {"kvm-01": "local", "kvm-05": ""}
+    assert {row["name"]: row["ok"] for row in configured(up)}["kvm-05"] == "yes"  # nothing is done there
+    up.vmwatch("node", "add", "kvm-05", "--manual")
+    assert {row["name"]: row["reach"] for row in up.panel.rows("vmhostnode")}["kvm-05"] == "manual"
+    assert "there is a node 'kvm-05' already" in up.vmwatch("node", "add", "kvm-05", "--manual", code=1)
+    up.vmwatch("node", "remove", "kvm-05")
 
 
 def test_a_manual_node_that_drifts_is_told_until_it_has_what_its_file_is_to_say(
