@@ -94,6 +94,7 @@ class Configurator:
                 names, self._added = frozenset(self._added), set()
                 if not names:
                     return Report((Part(name, True, "was configured together with another one"),))
+                await asyncio.gather(*(self._tell_lacks(host, say) for host in self._hosts() if host.name in names))
                 return await self._configure(Order(names), say)
 
         return self.runs.begin(f"the node {name} was added", work)
@@ -126,6 +127,13 @@ class Configurator:
             if skew > SKEW_S:
                 outcome.ok, outcome.text = False, "; ".join(c.text for c in outcome.checks if not c.ok)
         return outcome
+
+    async def _tell_lacks(self, host: Host, say: Say) -> None:
+        """What a node lacks is told before it is set up; it is set up all the same, and the agent waits for it."""
+        if host.reach in REACHED:
+            for check in (await self.check(host)).checks:
+                if not check.ok:
+                    say(host.name, f"MISSING: {check.text}")
 
     async def stop(self, host: Host, say: Say) -> Part:
         """vmwatch-node ends there, its file goes, and it does not come back at boot."""

@@ -212,7 +212,7 @@ class Pages:
         rows = answer.rows if isinstance(answer, Listing) else []
         account = call.caller.account if call.caller else None
         if (run := run_context(call, answer)) is not None:
-            shown = {"title": "Configuring", "func": "", "account": account, **run}
+            shown = {"title": "Configuring", "func": "vmhostnode", "account": account, **run}
             return self._draw(request, "configure.html", shown)
         context = {"title": call.func, "func": call.func, "account": account, "rows": rows, "doc": answer.doc()}
         return self._draw(request, "answer.html", context)

@@ -9,7 +9,7 @@
 
   function add(row) {
     const line = document.createElement("tr");
-    if (row.text.startsWith("FAILED")) line.className = "failed";
+    if (/^(FAILED|MISSING)/.test(row.text)) line.className = "failed";
     for (const [name, text] of [["time", row.time], ["name", row.part], ["text", row.text]]) {
       const cell = document.createElement("td");
       cell.className = name;

@@ -34,6 +34,7 @@ def test_a_node_is_added_on_the_page_and_its_configuring_seen_to_the_end(
     expect(page.get_by_role("heading", name="Configuring")).to_be_visible()
     expect(page.locator("#run-state")).to_have_text("done", timeout=LIMIT_MS)
     lines = page.locator("#progress tbody tr")
+    expect(lines.filter(has_text="MISSING: qemu+unix:///system")).to_have_count(1)
     expect(lines.filter(has_text="kvm-01").last).to_contain_text("hears the master")
     seen = lines.all_inner_texts()
     page.reload()  # what was shown live is what is kept
