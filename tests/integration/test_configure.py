@@ -168,6 +168,24 @@ def test_what_an_operator_has_set_in_the_files_stays(up: PanelHost) -> None:
     assert up.values("vmwatch-master")["memory_mb"] == "64"
 
 
+def test_with_per_node_keys_off_a_node_gets_the_secret_and_a_named_service_manager_is_used(up: PanelHost) -> None:
+    agent, conf = up.state("vmwatch-node").pid, up.conf("vmwatch-master")
+    named = f"service_manager=supervisord:{up.socket}\n"
+    conf.write_text(f"{conf.read_text()}{named}per_node_keys=no\n")
+    up.vmwatch("configure")
+    node = up.values("vmwatch-node")
+    assert node["secret"] == up.values("vmwatch-master")["secret"]
+    assert "node_key" not in node
+    conf.write_text(conf.read_text().replace("per_node_keys=no\n", "").replace(named, ""))
+    up.vmwatch("configure")
+    assert "secret" not in up.values("vmwatch-node")
+    assert up.state("vmwatch-node").pid == agent
+    conf.write_text(f"{conf.read_text()}service_manager=supervisord:{up.prefix}/nobody\n")
+    assert f"does not answer at {up.prefix}/nobody" in up.vmwatch("configure", code=1)
+    conf.write_text(conf.read_text().replace(f"service_manager=supervisord:{up.prefix}/nobody\n", ""))
+    up.vmwatch("configure")
+
+
 def test_a_manual_nodes_file_is_printed_and_never_written(up: PanelHost) -> None:
     printed = up.vmwatch("node", "add", "kvm-07", "--manual")
     assert "nothing is written there" in printed
