@@ -232,8 +232,10 @@ def test_a_manual_node_that_drifts_is_told_until_it_has_what_its_file_is_to_say(
     with Service("vmwatch-node", tmp_path) as agent:
         wait_until(lambda: agent.status.get("master", {}).get("heard_age_s") is not None, "the master to be heard")
         assert "DRIFT" not in told()
-        up.vmwatch("configure", "--rotate-secret", code=1)
-        assert told().startswith("DRIFT: it runs with other settings than its file is to say")
+        up.panel.change("vmwatch.configure", rotate_secret="on")
+        drift = "DRIFT: it runs with other settings than its file is to say"
+        wait_until(lambda: told().startswith(drift), "a heartbeat that tells of the old key")
+        assert drift in up.vmwatch("configure", code=1)
         assert open_problems(up, "vmwatch_node_stopped") == []
         write_by_hand()
         agent.signal(signal.SIGHUP)
