@@ -1,5 +1,6 @@
 """A small client of the panel's calling convention (design 03): one call, and lists as rows of plain text."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import requests
@@ -9,6 +10,9 @@ from vmwatch.shared.errors import VmwatchError
 
 DEFAULT_URL = "http://127.0.0.1:1500/vmmgr"
 TIMEOUT_S = 15.0
+STREAM_TIMEOUT_S = 120.0
+"""Between two pieces of a stream: a rare event may lie far from the last one."""
+PIECE_BYTES = 64 * 1024
 MOST_ROWS = 1000
 """The panel gives no more rows in one answer (design 03, *Lists*)."""
 
@@ -46,14 +50,22 @@ class PanelClient:
         return self._call("POST", {}, {"func": func, "out": "json", **parameters})
 
     def _call(self, method: str, query: Parameters, form: Parameters) -> dict[str, Any]:
+        return self._checked(self._request(method, query, form))
+
+    def _request(
+        self, method: str, query: Parameters, form: Parameters, *, stream: bool = False, timeout_s: float = 0.0
+    ) -> requests.Response:
+        timeout_s = timeout_s or self._timeout_s
         try:
-            answer = self._session.request(
-                method, self.url, params=query, data=form, timeout=self._timeout_s, allow_redirects=False
+            return self._session.request(
+                method, self.url, params=query, data=form, timeout=timeout_s, allow_redirects=False, stream=stream
             )
         except (requests.ConnectionError, requests.Timeout) as error:
             raise Unreachable(f"{self.url} cannot be reached: {_reason(error)}") from None
         except (requests.RequestException, ValueError) as error:  # ValueError: an address that is none
             raise PanelError(f"{self.url}: {error}") from None
+
+    def _checked(self, answer: requests.Response) -> dict[str, Any]:
         doc = _doc(answer)
         if doc is None:
             text = f"{self.url} does not answer as a panel does: HTTP status {answer.status_code}"
@@ -62,6 +74,20 @@ class PanelClient:
             text = f"{self.url} says: {_text_of(doc['error'])}"
             raise Unreachable(text) if answer.status_code == 503 else PanelError(text)
         return doc
+
+    def stream(self, func: str, **parameters: str | int) -> Iterator[bytes]:
+        """The pieces of an answer that is a file. Raises PanelError as `call`, and where the file breaks off."""
+        answer = self._request(
+            "GET", {"func": func, "out": "json", **parameters}, {}, stream=True, timeout_s=STREAM_TIMEOUT_S
+        )
+        with answer:
+            if answer.status_code != 200 or answer.headers.get("Content-Type", "").startswith("application/json"):
+                self._checked(answer)
+                raise PanelError(f"{self.url} does not send a file")
+            try:
+                yield from answer.iter_content(PIECE_BYTES)
+            except requests.RequestException:
+                raise Unreachable(f"{self.url}: the answer broke off") from None
 
     def rows(self, func: str, **parameters: str | int) -> list[Row]:
         """A list's rows, one page of them."""

@@ -100,7 +100,9 @@ class DemoFolder:
     def write_services(self, access: Access, node_id: str, libvirt_uri: str) -> None:
         """The configuration of the panel, the master and the node."""
         master = str(Endpoint(LOOPBACK, access.master_port))
-        conffile.write_atomically(self.etc / "vmmgr.conf", f"PanelListen {LOOPBACK}:{access.panel_port}\n")
+        # The last two: where configuring on its page would have the master listen; it shall move nothing.
+        panel = f"PanelListen {LOOPBACK}:{access.panel_port}\nVmwatchListenIp {LOOPBACK}\n"
+        conffile.write_atomically(self.etc / "vmmgr.conf", f"{panel}VmwatchListenPort {access.master_port}\n")
         conffile.write(
             self.etc / "vmwatch-master.conf",
             {

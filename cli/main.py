@@ -1,18 +1,22 @@
 """`vmwatch`: the operator's command."""
 
-import getpass
-import os
 import sys
 import time
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from vmwatch.cli.client import DEFAULT_URL, MOST_ROWS, PanelClient, PanelError, Row
+from vmwatch.cli import deadletter, maintenance, status
+from vmwatch.cli.client import DEFAULT_URL, MOST_ROWS, PanelError, Row
+from vmwatch.cli.download import download
 from vmwatch.cli.follow import EventTail
+from vmwatch.cli.moments import moment
+from vmwatch.cli.nodes import add_commands
+from vmwatch.cli.options import Authority, Url, User, connect, console, given
 from vmwatch.cli.solve import SOLVED, AttemptTail
 from vmwatch.cli.table import event_line, plain, show_table
 from vmwatch.shared.errors import VmwatchError
@@ -20,12 +24,13 @@ from vmwatch.shared.exits import Exit
 from vmwatch.shared.version import VERSION
 
 PROGRAM = "vmwatch"
-PASSWORD_VARIABLE = "VMWATCH_PASSWORD"
 TYPER_USAGE = 2
 """What typer exits with for a wrong command line; nothing else here does."""
 
 WIDE = 110
 """Columns of a terminal that has room for UUIDs."""
+NEWEST = 20
+"""Events, unless more are asked for."""
 VM_COLUMNS = ("id", "name", "hostnode", "vmstatus", "since", "uuid", "warnings")
 POLICY_COLUMNS = ("name", "value", "meaning")
 PROBLEM_COLUMNS = (
@@ -33,13 +38,21 @@ PROBLEM_COLUMNS = (
 )
 EVENT_COLUMNS = ("id", "time", "received", "node", "name", "event", "detail", "state", "uuid")
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
-Url = Annotated[str, typer.Option("--url", metavar="URL", envvar="VMWATCH_URL", help="The panel's API.")]
-User = Annotated[str, typer.Option("--user", metavar="NAME", envvar="VMWATCH_USER", help="The account to call it as.")]
-Authority = Annotated[
-    str, typer.Option("--ca", metavar="FILE", help="PEM file of the authority that signed the panel's certificate.")
-]
+class Format(StrEnum):
+    """How events are printed: `csv` and `jsonl` are the panel's export, of all rows."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSONL = "jsonl"
+
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+app.add_typer(deadletter.app, name="deadletter")
+app.command()(maintenance.maintenance)
+app.command()(status.status)
+add_commands(app)
+
 Node = Annotated[str, typer.Option("--node", metavar="NAME", help="Only what is on this node.")]
 
 
@@ -106,13 +119,19 @@ def vms(
         str, typer.Option("--state", metavar="STATE", help="Only those in this state, such as running.")
     ] = "",
     warnings: Annotated[bool, typer.Option("--warnings", help="Only those that there are warnings of.")] = False,
+    part: Annotated[
+        str, typer.Option("--search", metavar="TEXT", help="Only those with this in their name or UUID.")
+    ] = "",
+    sort: Annotated[
+        str, typer.Option("--sort", metavar="COLUMN", help="By this column, such as since; -since: backwards.")
+    ] = "",
 ) -> None:
     """List the VMs and their states."""
     client = connect(url, user, ca)
     out = console()
     narrow = out.is_terminal and out.width < WIDE
     columns = [name for name in VM_COLUMNS if not (narrow and name == "uuid")]
-    filters = given(hostnode=node, vmstatus=state, warnings="on" if warnings else "")
+    filters = given(hostnode=node, vmstatus=state, warnings="on" if warnings else "", q=part, sort=sort)
     show_table(out, client.all_rows("vm", **filters), columns)
 
 
@@ -189,16 +208,32 @@ def events(
     user: User = "admin",
     ca: Authority = "",
     node: Node = "",
-    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Only those of the VM with this name.")] = "",
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Only those of VMs with this name.")] = "",
+    uuid: Annotated[str, typer.Option("--uuid", metavar="UUID", help="Only those of this VM.")] = "",
+    event: Annotated[str, typer.Option("--event", metavar="EVENT", help="Only these, such as started.")] = "",
+    since: Annotated[
+        str, typer.Option("--since", metavar="TIME", help="Only from then on: 2026-03-01T12:00, 2h.")
+    ] = "",
+    until: Annotated[str, typer.Option("--until", metavar="TIME", help="Only up to then.")] = "",
     count: Annotated[
-        int, typer.Option("--count", metavar="NUMBER", min=1, max=MOST_ROWS, help="How many of the newest.")
-    ] = 20,
+        int | None,
+        typer.Option("--count", metavar="NUMBER", min=1, max=MOST_ROWS, help=f"How many of the newest ({NEWEST})."),
+    ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new ones until Ctrl-C.")] = False,
+    format_: Annotated[
+        Format, typer.Option("--format", help="table: the newest ones; csv, jsonl: all that fit, as a file.")
+    ] = Format.TABLE,
 ) -> None:
-    """List the newest events, oldest first."""
+    """List the newest events, oldest first, or export all of them."""
+    times = given(since=moment("--since", since), until=moment("--until", until))
+    filters = given(node=node, name=name, uuid=uuid, event=event) | times
+    if format_ is not Format.TABLE and (follow or count is not None):
+        raise PanelError(f"--format {format_} exports all events that fit: neither --follow nor --count is allowed")
     client = connect(url, user, ca)
-    filters = given(node=node, name=name)
-    rows = client.newest_events(count, **filters)
+    if format_ is not Format.TABLE:
+        download(client, "eventlog", format_, sys.stdout.buffer, **filters)
+        return
+    rows = client.newest_events(count or NEWEST, **filters)
     out = console()
     if not follow:
         if out.is_terminal:
@@ -223,31 +258,6 @@ def show_events(out: Console, rows: Sequence[Row]) -> None:
     for row in rows:
         out.print(event_line(row), soft_wrap=True)
     out.file.flush()
-
-
-def connect(url: str, user: str, ca: str) -> PanelClient:
-    """A client with the password from the environment or the terminal."""
-    if ca and not Path(ca).is_file():
-        raise PanelError(f"--ca: {ca} is no file")
-    password = os.environ.get(PASSWORD_VARIABLE)
-    if password is None:
-        if not sys.stdin.isatty():
-            raise PanelError(f"no password for {user}: set {PASSWORD_VARIABLE}")
-        try:
-            password = getpass.getpass(f"Password of {user}: ")
-        except (KeyboardInterrupt, EOFError):
-            raise PanelError("no password was given") from None
-    return PanelClient(url, user, password, ca=ca)
-
-
-def console() -> Console:
-    """Standard output. Nothing is highlighted by guessing, and no name is taken for markup."""
-    return Console(highlight=False, markup=False, emoji=False)
-
-
-def given(**filters: str) -> dict[str, str]:
-    """The filters that are not empty."""
-    return {name: value for name, value in filters.items() if value}
 
 
 if __name__ == "__main__":

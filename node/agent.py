@@ -7,7 +7,9 @@ from typing import Any
 
 import zmq
 
+from vmwatch.node.canary import Canary
 from vmwatch.node.delivery import Delivery
+from vmwatch.node.drops import Drops
 from vmwatch.node.hypervisor import Hypervisor
 from vmwatch.node.link import Link
 from vmwatch.node.outbox import Outbox
@@ -17,7 +19,7 @@ from vmwatch.node.wakeup import Wakeup
 from vmwatch.shared.clock import Clock
 from vmwatch.shared.exits import Exit
 from vmwatch.shared.messages import AgentReport, encode, encode_payload
-from vmwatch.shared.settings import NodeSettings
+from vmwatch.shared.settings import CONFIGURING, NODE_CHANGEABLE, NodeSettings
 from vmwatch.shared.signals import Signals
 from vmwatch.shared.version import VERSION
 
@@ -30,19 +32,7 @@ TURN_MOST_S = 1.0
 FLUSH_S = 2.0
 """After the last message was written: how long its acknowledgement is waited for before the program ends."""
 REPORT_DROPS_EVERY_S = 60.0
-CHANGEABLE = frozenset(
-    (
-        "connect",
-        "ack_connect",
-        "secret",
-        "node_key",
-        "heartbeat_interval",
-        "inventory_interval",
-        "stats_interval",
-        "outbox_max_mb",
-        "log_level",
-    )
-)
+CHANGEABLE = NODE_CHANGEABLE | CONFIGURING
 """What SIGHUP changes while running."""
 
 
@@ -73,6 +63,8 @@ class Agent:
         self._sender = Sender(AGENT, outbox.epoch, settings.heartbeat_interval, now)
         self._link = Link(settings.node_id, settings.key, settings.masters)
         self._delivery = Delivery(outbox, self._sender, self._link, clock)
+        self.canary = Canary(self._wakeup.wake)
+        self._drops = Drops()
         self._hypervisor = Hypervisor(
             settings.libvirt_uri,
             machine or settings.node_id,
@@ -121,6 +113,7 @@ class Agent:
             "turn_age_s": round(now - at, 3),
             **described,
             "libvirt": libvirt,
+            "canary": self.canary.describe(now),
         }
 
     def _turn_once(self) -> None:
@@ -137,6 +130,7 @@ class Agent:
             self._outbox.add([("stats", encode_payload(stats))])
         self._hypervisor.begin(now, self._outbox.epoch, self._outbox.last_seq)
         self._report_drops(now)
+        self._send_canary(now)
         if self._hypervisor.answers != self._answers:
             # The panel must not take it for silent, or for well, until the next heartbeat comes by itself.
             self._answers = not self._answers
@@ -163,6 +157,7 @@ class Agent:
 
     def _take_acknowledgements(self, now: float) -> None:
         news = self._delivery.acknowledgements(now)
+        self.canary.settled(now, news.completed, self._outbox.held())
         if news.token:
             self._hypervisor.inventories.ask(now, news.token)
         if news.new_epoch:
@@ -174,10 +169,12 @@ class Agent:
             self._link.unregister(self._poller)
             self._delivery.reopen(now)
             self._link.register(self._poller)
-        self._turn = (now, snapshot(now, self._settings, self._delivery, self._hypervisor, self._set_aside))
+        described = snapshot(now, self._settings, self._delivery, self._hypervisor, self._set_aside)
+        described["outbox"]["drop_age_s"] = self._drops.age_s(now, self._outbox.dropped)
+        self._turn = (now, described)
 
     def _heartbeat(self) -> bytes:
-        return encode(heartbeat(self._outbox, self._hypervisor))
+        return encode(heartbeat(self._outbox, self._hypervisor, self._settings))
 
     def _report_drops(self, now: float) -> None:
         drops = self._outbox.unreported
@@ -188,9 +185,23 @@ class Agent:
             if self._outbox.report_drops(self._clock.wall()):
                 self._hypervisor.inventories.due_at = now  # the panel's picture lacks what was dropped
 
-    def _say(self, what: str, reason: str = "") -> None:
+    def _send_canary(self, now: float) -> None:
+        """If somebody asked for one."""
+        if not self.canary.wanted:
+            return
+        if self.canary.under_way:
+            self.canary.share()
+            return
+        dropped = self._outbox.dropped.total()
+        seqs = self._say("canary")
+        if seqs and self._outbox.dropped.total() == dropped:
+            self.canary.sent(now, self._outbox.epoch, seqs[-1])
+        else:
+            self.canary.refused(self._outbox.trouble or "the outbox has no room")
+
+    def _say(self, what: str, reason: str = "") -> list[int]:
         report = AgentReport(seq=0, time=self._clock.wall(), what=what, reason=reason[:256])
-        self._outbox.add([("agent", encode_payload(report))])
+        return self._outbox.add([("agent", encode_payload(report))])
 
     # The end
 

@@ -1,10 +1,10 @@
 """The shell around the sender core: outbox rows to the master, acknowledgements to the outbox (design 02)."""
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
-from vmwatch.node.link import Link
+from vmwatch.node.link import Diagnosis, Link
 from vmwatch.node.outbox import MAX_EPOCH, Outbox
 from vmwatch.node.sender import Sender
 from vmwatch.shared.clock import Clock
@@ -20,10 +20,14 @@ COMPLAIN_EVERY_S = 60.0
 
 @dataclass(frozen=True)
 class News:
-    """What acknowledgements asked of the agent. `token`: of a wanted inventory, or empty."""
+    """What acknowledgements asked of the agent, and settled. `token`: of a wanted inventory, or empty.
+
+    `completed`: by epoch, up to which seq the panel has everything.
+    """
 
     token: str = ""
     new_epoch: bool = False
+    completed: Mapping[int, int] = field(default_factory=dict)
 
 
 class Delivery:
@@ -33,8 +37,8 @@ class Delivery:
         self.outbox = outbox
         self.sender = sender
         self.link = link
-        self.diagnosis = "not connected yet"
-        """Why no acknowledgement comes; empty while they do."""
+        self.diagnosis = Diagnosis("", "not connected yet")
+        """Why no acknowledgement comes; its text is empty while they do."""
         self.heard_at: float | None = None
         """Of the last valid acknowledgement, monotonic seconds."""
         self._clock = clock
@@ -70,7 +74,7 @@ class Delivery:
             self._heard(now)
         for epoch, upto in completed.items():
             self.outbox.complete(epoch, upto)
-        return News("" if token and self.outbox.holds_token(token) else token, new_epoch)
+        return News("" if token and self.outbox.holds_token(token) else token, new_epoch, completed)
 
     def send(self, now: float, status: Callable[[], bytes]) -> None:
         """Send what the window allows, and a heartbeat with `status` if one is due."""
@@ -103,14 +107,14 @@ class Delivery:
         self.diagnosis = self.link.diagnosis
         held = self._limit.allows(now)
         if held is not None:
-            log.warning("no acknowledgement comes: %s", self.diagnosis)
+            log.warning("no acknowledgement comes: %s", self.diagnosis.text)
         self.link.reopen()
         self.sender.opened(now)
 
     def _heard(self, now: float) -> None:
         self.heard_at = now
-        if self.diagnosis:
-            self.diagnosis = ""
+        if self.diagnosis.text:
+            self.diagnosis = Diagnosis("", "")
             self._limit = RateLimit(COMPLAIN_EVERY_S)
             log.info("master %s at %s acknowledges", self.sender.master, self.link.address[0])
 

@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
@@ -41,6 +41,13 @@ Master = tuple[Endpoint, Endpoint]
 """Where to push, where to subscribe."""
 
 
+class Diagnosis(NamedTuple):
+    """Why no acknowledgement comes: a word for programs (as `vmwatch-healthcheck`), a sentence for people."""
+
+    kind: str
+    text: str
+
+
 class _Peer:
     """One socket, and its monitor that says whether it is connected."""
 
@@ -53,8 +60,6 @@ class _Peer:
         self.socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MOST_MS)
         self.socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
         self.connected = False
-        self.was_connected = False
-        """Since it was opened."""
         self.failed_handshakes = 0
         self.monitor: Any = self.socket.get_monitor_socket(_WATCHED)
 
@@ -69,7 +74,7 @@ class _Peer:
         while self.monitor.poll(0):
             event = parse_monitor_message(self.monitor.recv_multipart())["event"]
             if event == _UP:
-                self.connected = self.was_connected = made = True
+                self.connected = made = True
             elif event == _DOWN:
                 self.connected = False
             elif event in _FAILED:
@@ -119,19 +124,24 @@ class Link:
         return self._sub.connected
 
     @property
-    def diagnosis(self) -> str:
-        """What an operator should look at when no acknowledgement comes: a word and a sentence."""
+    def diagnosis(self) -> Diagnosis:
+        """What an operator should look at when no acknowledgement comes."""
         push, sub = self.address
-        if not self._push.was_connected:
-            return f"master not reachable: no connection to {push}"
-        if not self._sub.was_connected:
-            return (
+        if not self._push.connected:
+            return Diagnosis("unreachable", f"master not reachable: no connection to {push}")
+        if not self._sub.connected:
+            return Diagnosis(
+                "acknowledgements_blocked",
                 f"events arrive at the master, acknowledgements do not: no connection to {sub} (is its port open in "
-                "the firewalls?)"
+                "the firewalls?)",
             )
+        connected = f"the master at {push} is connected"
         if self._bad:
-            return f"the master at {push} is connected, and no acknowledgement of it is valid (is the secret the same?)"
-        return f"the master at {push} is connected and does not answer (is the secret the same, the node known to it?)"
+            invalid = f"{connected}, and no acknowledgement of it is valid (is the secret the same?)"
+            return Diagnosis("acknowledgements_invalid", invalid)
+        return Diagnosis(
+            "unanswered", f"{connected} and does not answer (is the secret the same, the node known to it?)"
+        )
 
     def open(self) -> None:
         """Begin to connect to the first address."""

@@ -46,10 +46,13 @@ def serve(options: argparse.Namespace, settings: NodeSettings, paths: Paths) -> 
     agent = Agent(settings, outbox, clock, signals, machine, set_aside)
     status = StatusSocket(paths.socket, agent.describe)
     status.start()
+    ping = StatusSocket(paths.ping, agent.canary.ask)
     try:
+        ping.start()
         config = Path(options.config) if options.config else paths.config
         return agent.run(Reload(config, load_settings, CHANGEABLE).again)
     finally:
+        ping.close()
         status.close()
         outbox.close()
         signals.retire()

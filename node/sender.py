@@ -105,6 +105,8 @@ class Sender:
         self._heard_at = now
         self._seen = -1.0
         self._seen_at = now
+        self.seen_at: float | None = None
+        """When the master last showed that it has a newer frame of ours; None before the first."""
         self._heartbeat_at = -math.inf
         self._stalled_at: float | None = None
         self._resend_s = RESEND_FIRST_S
@@ -164,7 +166,7 @@ class Sender:
         self.stamp = ack.stamp
         self.credit = ack.credit
         if ack.seen != self._seen:
-            self._seen, self._seen_at = ack.seen, now
+            self._seen, self._seen_at, self.seen_at = ack.seen, now, now
         if ack.epoch != self.epoch:
             return
         self._forget_in_flight(ack.completed)

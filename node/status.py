@@ -10,7 +10,7 @@ from vmwatch.node.outbox import Outbox
 from vmwatch.shared.settings import NodeSettings
 
 
-def heartbeat(outbox: Outbox, hypervisor: Hypervisor) -> dict[str, Any]:
+def heartbeat(outbox: Outbox, hypervisor: Hypervisor, settings: NodeSettings) -> dict[str, Any]:
     """`status` of a heartbeat (design 02). `outbox_oldest_s`: age of the oldest message, seconds."""
     source = hypervisor.source
     return {
@@ -22,6 +22,7 @@ def heartbeat(outbox: Outbox, hypervisor: Hypervisor) -> dict[str, Any]:
         "libvirt_answers": hypervisor.answers,
         "libvirt_error": source.last_error,
         "dropped": dict(outbox.dropped),
+        "settings": settings.mark,
     }
 
 
@@ -32,6 +33,7 @@ def snapshot(
     return {
         "pid": os.getpid(),
         "node_id": settings.node_id,
+        "settings": settings.mark,
         "libvirt": _libvirt(now, hypervisor),
         "outbox": _outbox(delivery.outbox, set_aside),
         "master": _master(now, delivery),
@@ -91,8 +93,11 @@ def _master(now: float, delivery: Delivery) -> dict[str, Any]:
         "ack_address": str(sub),
         "connected": link.connected,
         "subscribed": link.subscribed,
-        "diagnosis": delivery.diagnosis,
+        "diagnosis": delivery.diagnosis.text,
+        "diagnosis_kind": delivery.diagnosis.kind,
         "heard_age_s": _age(now, delivery.heard_at),
+        "seen_age_s": _age(now, sender.seen_at),
+        "interval_s": sender.interval_s,
         "in_flight": sender.in_flight,
         "credit": sender.credit,
         "resends": sender.resends,

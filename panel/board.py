@@ -15,6 +15,7 @@ from msgspec import Struct
 from vmwatch.panel.activity import Idle
 from vmwatch.panel.installation import label
 from vmwatch.panel.knowledge import EventRow, Node
+from vmwatch.panel.maintenance import Maintenance
 from vmwatch.panel.problems import Problem
 from vmwatch.panel.store import Host, Stored
 from vmwatch.shared.messages import Seconds
@@ -61,6 +62,7 @@ class NodeRow:
     hidden: bool
     allow_install: bool
     libvirt_uri: str
+    ssh: str
     agent: str
     status: bytes
     interval: float
@@ -68,6 +70,8 @@ class NodeRow:
     lag: float | None
     doubted: float
     doubt: str
+    maintenance: float
+    """Until when it is in maintenance (wall clock, seconds); 0: it is not."""
 
     @property
     def state(self) -> str:
@@ -118,11 +122,13 @@ class Board:
         self._counts: Counter[str] = Counter()
         self._hosted: Counter[str] = Counter()
         self._warned = 0
-        self.problems_version = 0
-        """Grows with each change of the problems: a page that was drawn with another one is out of date."""
         self.maintenance: Mapping[str, float] = {}
         """Objects of problems that are in maintenance, until when (wall clock, seconds): what is wrong with them is
         shown as muted and not resolved automatically. Replaced as a whole, never changed."""
+        self.in_maintenance: Mapping[str, Maintenance] = {}
+        """The same with who said so, and why."""
+        self.problems_version = 0
+        """Grows with each change of the problems: a page that was drawn with another one is out of date."""
         self.policies: Mapping[str, str] = {}
         """Values by name, of those that somebody has set. Replaced as a whole, never changed."""
         self.run = ""
@@ -208,8 +214,11 @@ class Board:
             self._last_event = stored.last_event
             if problems:
                 self._problems = list(stored.known.problems.values())
+            if problems or stored.known.maintenance != self.in_maintenance:  # what is in maintenance is shown muted
                 self.problems_version += 1
             self.policies = dict(stored.policies)
+            self.in_maintenance = dict(stored.known.maintenance)
+            self.maintenance = {name: found.until for name, found in self.in_maintenance.items()}
             lags = {row.node: max(0.0, row.received - row.time) for _, row in events}
             touched = dict.fromkeys(uuids)
             for name in dict.fromkeys(nodes):
@@ -270,6 +279,7 @@ class Board:
             hidden=host.hidden,
             allow_install=host.allow_install,
             libvirt_uri=host.libvirt_uri,
+            ssh=host.ssh,
             agent=node.agent,
             status=node.status,
             interval=node.interval,
@@ -277,6 +287,7 @@ class Board:
             lag=lag,
             doubted=node.doubted,
             doubt=node.doubt,
+            maintenance=self.maintenance.get(host.name, 0.0),
         )
         if row != before:
             self._nodes[host.name] = row

@@ -4,7 +4,7 @@ Ids follow the order in which rows were registered, so what is old lies at the b
 delete the log: neither the panel's, nor a node's.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median_high
 from typing import NamedTuple
@@ -48,6 +48,25 @@ def last_old(labels: Iterable[Label], oldest: float, wall: float) -> int | None:
         if likely:
             last = row.id
     return last
+
+
+class Finished(NamedTuple):
+    """An installation for which nothing is to be done any more; `ended` by the panel's clock."""
+
+    id: int
+    uuid: str
+    ended: float
+
+
+def forgettable(found: Sequence[Finished], oldest: float, there: Container[str]) -> list[Finished]:
+    """Those that ended before `oldest`, but the newest one of each VM that is `there`: the list of VMs shows it.
+
+    The one with the highest id stays: counting goes on after it.
+    """
+    newest = {row.uuid: row.id for row in sorted(found)}
+    last = max(newest.values(), default=0)
+    kept = {number for uuid, number in newest.items() if uuid in there} | {last}
+    return [row for row in found if row.ended < oldest and row.id not in kept]
 
 
 class Sample(NamedTuple):

@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Optional, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -12,15 +13,21 @@ from starlette.responses import Response
 
 from vmwatch.panel.accounts import Role
 from vmwatch.panel.board import Board
+from vmwatch.panel.checks import Checks
 from vmwatch.panel.convention import Answer, ApiError, Kind, Out, Params
 from vmwatch.panel.identity import Caller, Identity
 from vmwatch.panel.live import Live
+from vmwatch.panel.marks import Marks
 from vmwatch.panel.mender import Mender
 from vmwatch.panel.settings import PanelSettings
 from vmwatch.panel.solvers import Solvers
 from vmwatch.panel.store import Store
+from vmwatch.panel.ways import ThisMachine
 from vmwatch.panel.writer import Writer
 from vmwatch.shared.clock import Clock
+
+if TYPE_CHECKING:
+    from vmwatch.panel.configurator import Configurator
 
 _T = TypeVar("_T")
 READERS = 4
@@ -46,6 +53,9 @@ class Panel:
     board: Board
     live: Live
     clock: Clock
+    prefix: Path = field(default_factory=Path)
+    """Where the services of this host have their files."""
+    configurator: Optional["Configurator"] = None
     counters: Counter[str] = field(default_factory=Counter)
     """`calls.NAME`, `errors.TYPE`, `http.STATUS`, `messages.applied`, `.known` and `.refused`."""
 
@@ -53,6 +63,8 @@ class Panel:
     """What solves problems; filled before the panel serves."""
 
     def __post_init__(self) -> None:
+        self.marks = Marks(self.board, self.prefix)
+        self.checks = Checks(self.board, self.writer, self.clock, ThisMachine(self.prefix))
         self.mender = Mender(self.writer, self.board, self.live, self.clock, self.solvers)
         self._readers: anyio.CapacityLimiter | None = None
 

@@ -1,8 +1,8 @@
 """Reaches the hypervisors to install (design 03, rule 7): where each is, and actions there that never hold up anybody.
 
 Each action is a process of its own (`libvirtaction`), because a call of libvirt, or the SSH below it, can hang and
-only a process can be ended. Their number is bounded, and one that does not answer in time is killed: so a hung node
-delays no page and, but for the time limit, no other node.
+only a process can be ended. Their number is bounded, one that does not answer in time is killed, and hung nodes keep
+their places to themselves (`places`): so a hung node delays no page and no other node.
 """
 
 import asyncio
@@ -11,19 +11,19 @@ import re
 import signal
 import sys
 from contextlib import suppress
+from dataclasses import dataclass
 
 import msgspec
 
 from vmwatch.panel.installation import Action, Answer, Installation, Kind
 from vmwatch.panel.libvirtaction import Order
+from vmwatch.panel.places import Places, Ticket
 from vmwatch.panel.store import Host
 
 ACTION_LIMIT_S = 120.0
 """A start by a system-wide libvirtd was seen to take 52 s."""
-MOST_ACTIONS = 16
-"""At a time, on all nodes together."""
-MOST_ON_NODE = 2
-"""At a time on one node, so that a hung one does not take all places."""
+SLOW_S = 10.0
+"""From then on an action is slow; a healthy libvirtd needs a second or two."""
 MAX_ANSWER_BYTES = 256 * 1024
 LIBVIRT_URI = re.compile(
     r"qemu(\+(unix|ssh|tls))?://([A-Za-z0-9_][A-Za-z0-9_.-]*@)?([A-Za-z0-9][A-Za-z0-9.:-]*|\[[0-9A-Fa-f:]+\](:\d+)?)?"
@@ -48,13 +48,29 @@ def libvirt_uri(host: Host) -> str:
     return ""
 
 
+@dataclass(eq=False)
+class _Turn:
+    """What an action waits for: its place, and then its answer or its end. `lost`: others waited for its place."""
+
+    begun: "asyncio.Future[None]"
+    limit: asyncio.Timeout | None = None
+    lost: bool = False
+
+    def lose(self) -> None:
+        """Its time is over."""
+        self.lost = True
+        if self.limit is not None and not self.limit.expired():
+            self.limit.reschedule(asyncio.get_running_loop().time())
+
+
 class Hypervisors:
     """Performs actions. For the event loop's thread."""
 
-    def __init__(self, limit_s: float = ACTION_LIMIT_S) -> None:
+    def __init__(self, limit_s: float = ACTION_LIMIT_S, slow_s: float = SLOW_S, places: Places | None = None) -> None:
         self._limit_s = limit_s
-        self._places = asyncio.Semaphore(MOST_ACTIONS)
-        self._on_node: dict[str, asyncio.Semaphore] = {}
+        self._slow_s = slow_s
+        self._places = places or Places()
+        self._turns: dict[Ticket, _Turn] = {}
 
     async def perform(self, installation: Installation, action: Action, host: Host | None) -> Answer:
         """libvirt's answer. One that is not had in time is AGAIN: each action looks first what was done already."""
@@ -65,13 +81,39 @@ class Hypervisors:
             return Answer(Kind.FAILED, f"it is not known how to reach libvirt on {host.name} (reach, libvirt_uri)")
         what = installation.uuid, installation.key, installation.boot, installation.image
         order = Order(uri, *what, action, os.getpid())
-        on_node = self._on_node.setdefault(host.name, asyncio.Semaphore(MOST_ON_NODE))
-        async with on_node, self._places:
-            return await self._run(order)
+        loop = asyncio.get_running_loop()
+        ticket = self._places.ask(host.name)
+        turn = self._turns[ticket] = _Turn(loop.create_future())
+        timer: asyncio.TimerHandle | None = None
+        try:
+            self._settle()
+            await turn.begun
+            timer = loop.call_later(self._slow_s, self._overstay, ticket)
+            return await self._run(order, turn)
+        finally:
+            if timer is not None:
+                timer.cancel()
+            del self._turns[ticket]
+            self._places.leave(ticket)
+            self._settle()
 
-    async def _run(self, order: Order) -> Answer:
+    def _overstay(self, ticket: Ticket) -> None:
+        self._places.overstay(ticket)
+        self._settle()
+
+    def _settle(self) -> None:
+        begun, ended = self._places.settle()
+        for ticket in begun:
+            if not self._turns[ticket].begun.done():  # a cancelled one leaves in a moment
+                self._turns[ticket].begun.set_result(None)
+        for ticket in ended:
+            self._turns[ticket].lose()
+
+    async def _run(self, order: Order, turn: _Turn) -> Answer:
         pipe = asyncio.subprocess.PIPE
         command = (sys.executable, "-m", "vmwatch.panel.libvirtaction")
+        loop = asyncio.get_running_loop()
+        begun_s = loop.time()
         try:
             # A session of its own: what libvirt starts below it (SSH) ends with it, and finds no terminal to ask at.
             process = await asyncio.create_subprocess_exec(
@@ -80,11 +122,13 @@ class Hypervisors:
         except OSError as error:
             return Answer(Kind.AGAIN, f"no process could be started: {error}")
         try:
-            async with asyncio.timeout(self._limit_s):
+            async with asyncio.timeout(0.0 if turn.lost else self._limit_s) as turn.limit:
                 said, errors = await process.communicate(msgspec.json.encode(order))
         except TimeoutError:
-            return Answer(Kind.AGAIN, f"libvirt did not answer within {self._limit_s:g} s")
+            waited = f"{loop.time() - begun_s:.0f} s, and others waited" if turn.lost else f"{self._limit_s:g} s"
+            return Answer(Kind.AGAIN, f"libvirt did not answer within {waited}")
         finally:
+            turn.limit = None
             if process.returncode is None:
                 with suppress(ProcessLookupError, PermissionError):
                     os.killpg(process.pid, signal.SIGKILL)

@@ -13,6 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from vmwatch.panel.installation import Installation
+from vmwatch.panel.maintenance import Maintenance
 from vmwatch.panel.problems import Key as ProblemKey
 from vmwatch.panel.problems import Problem
 from vmwatch.panel.rules import NOTHING, Claim, Judgement, Mark, arrivals, judge
@@ -111,6 +112,8 @@ class Known:
     problems: dict[ProblemKey, Problem] = field(default_factory=dict)
     installations: dict[str, Installation] = field(default_factory=dict)
     """The last one of each VM, by UUID."""
+    maintenance: dict[str, Maintenance] = field(default_factory=dict)
+    """By object."""
     turn: int = 0
     tokens: int = 0
     problem_ids: int = 0
@@ -156,6 +159,10 @@ class Known:
         """After a start: what happened meanwhile no one told."""
         for name, node in self.nodes.items():
             self.nodes[name] = replace(node, wanted=self.next_token())
+
+    def has_key(self, key: EpochKey, seq: int) -> bool:
+        """Was this message registered, as far as keys are kept."""
+        return seq in self.keys.get(key, ())
 
     def unknown(self, key: EpochKey, seqs: Iterable[int]) -> set[int]:
         """Those of these messages that were not registered yet."""
@@ -221,6 +228,8 @@ class Draft:
         self.forgotten_problems: set[ProblemKey] = set()
         """Deleted before `problems` are written."""
         self.installations: dict[str, Installation] = {}
+        self.maintenance: dict[str, Maintenance | None] = {}
+        """By object; None: it has ended."""
         self.turn: int = under.turn
         self.durable = False
 
@@ -233,6 +242,9 @@ class Draft:
         if key in self.epochs:
             return self.epochs[key]
         return self._under.epoch(key) if isinstance(self._under, Draft) else self._under.epochs.get(key)
+
+    def has_key(self, key: EpochKey, seq: int) -> bool:
+        return seq in self.keys.get(key, ()) or self._under.has_key(key, seq)
 
     def unknown(self, key: EpochKey, seqs: Iterable[int]) -> set[int]:
         """Those of these messages that were not registered yet."""
@@ -344,6 +356,13 @@ class Draft:
         under = {found.uuid: found for found in self._under.installations_on(node)} | self.installations
         return [found for found in under.values() if found.node == node and found.unfinished]
 
+    def all_maintenance(self) -> Mapping[str, Maintenance]:
+        """By object, also what is under it."""
+        under = self._under
+        below = under.all_maintenance() if isinstance(under, Draft) else under.maintenance
+        merged = {**below, **self.maintenance} if self.maintenance else below
+        return {subject: found for subject, found in merged.items() if found is not None}
+
     def next_installation(self) -> int:
         return self._under.next_installation()
 
@@ -371,8 +390,13 @@ class Draft:
             under.devices.update(self.devices)
             under.events += self.events
             under.stats += self.stats
+            under.maintenance.update(self.maintenance)
             under.durable |= self.durable
             return
+        for subject, maintenance in self.maintenance.items():
+            under.maintenance.pop(subject, None)
+            if maintenance is not None:
+                under.maintenance[subject] = maintenance
         for (uuid, node), claim in self.claims.items():
             under.set_claim(uuid, node, claim)
         under.devices.update(self.devices)

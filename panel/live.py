@@ -142,6 +142,7 @@ class Live:
             "ago": round(max(0.0, self._clock.wall() - row.seen), 3),
             "state": row.state,
             "doubt": row.doubt,
+            "maintenance": time_label(row.maintenance),
             "lag": lag_label(row),
             "version": row.agent,
             "vms": self.board.hosted(row.name),

@@ -23,12 +23,16 @@ from vmwatch.panel.api.problems import row_of as problem_row_of
 from vmwatch.panel.api.problems import select as select_problems
 from vmwatch.panel.api.vm import select as select_vms
 from vmwatch.panel.api.vmhostnode import row_of as node_row_of
+from vmwatch.panel.configurepages import next_query, run_context
 from vmwatch.panel.convention import ApiError, Done, Kind, Listing, Out, Params, SignedIn, TransportError
 from vmwatch.panel.dispatch import Dispatcher, set_cookie
 from vmwatch.panel.events import Events, Filter, Numbered, row_of
-from vmwatch.panel.functions import OPERATORS, VIEWERS, Panel
+from vmwatch.panel.functions import ADMIN, OPERATORS, VIEWERS, Panel
 from vmwatch.panel.identity import COOKIE, Caller
+from vmwatch.panel.installpages import InstallPages
+from vmwatch.panel.labels import time_label
 from vmwatch.panel.live import MOST_EVENTS, Stream, vm_fields
+from vmwatch.panel.maintenance import MASTER
 from vmwatch.panel.paging import MAX_PAGE
 from vmwatch.panel.policies import WEEK_S, values_of
 from vmwatch.panel.problems import Kind as ProblemKind
@@ -72,6 +76,7 @@ class Pages:
         loader = FileSystemLoader(TEMPLATES)
         environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
         self._templates = Jinja2Templates(env=environment)
+        self._installs = InstallPages(panel, dispatcher, self._viewer, self._draw, API)
         environment.globals.update(api=API, pages=_PAGES, version=VERSION, states=_STATES)
 
     async def draw(self, request: Request, values: Mapping[str, str]) -> Response:
@@ -84,6 +89,8 @@ class Pages:
                 return await self._sign_in(request, values)
             if func in _PAGES | _DETAILS and request.method == "GET" and values.get("export") != "on":
                 return await self._page(request, values)
+            if self._installs.draws(func):
+                return await self._installs.page(request, values)
             if not func:
                 return RedirectResponse(f"{API}?func=vm", 303)
             return await self._function(request, values)
@@ -148,6 +155,7 @@ class Pages:
         query = {name: value for name, value in values.items() if name not in ("authinfo", "auth")}
         context |= {"title": _PAGES[place], "func": place, "account": caller.account, "query": query}
         context["may_operate"] = caller.account.role in OPERATORS
+        context["may_configure"] = caller.account.role in ADMIN
         return self._draw(request, f"{func}.html", {"after": board.last_event, "run": board.run} | context)
 
     async def _vms(self, params: Params) -> dict[str, object]:
@@ -172,8 +180,10 @@ class Pages:
         chosen, before = Filter.of(params), params.whole("before", 1, MAX_ID)
         events = Events(self._panel.store)
         rows = await self._panel.read(lambda: events.newest(chosen, EVENTS_ON_PAGE, before))
+        vm = self._panel.board.vm(chosen.uuid) if chosen.uuid else None
         return {
             "after": after,
+            "vm": None if vm is None else vm_fields(vm),
             "rows": [row_of(*row) for row in reversed(rows)],
             # the whole of what the filter fits, whichever page this is
             "exported": {name: params.get(name) for name in EXPORTED if params.given(name)},
@@ -183,7 +193,10 @@ class Pages:
 
     async def _nodes(self, params: Params) -> dict[str, object]:
         fields = self._panel.live.node_fields
-        return {"rows": [node_row_of(row) | fields(row) for row in self._panel.board.nodes()]}
+        return {
+            "rows": [node_row_of(row) | fields(row) for row in self._panel.board.nodes()],
+            "master_maintenance": time_label(self._panel.board.maintenance.get(MASTER, 0.0)),
+        }
 
     async def _problems(self, params: Params) -> dict[str, object]:
         version, found = self._panel.board.problems_version, self._panel.board.problems()
@@ -238,12 +251,17 @@ class Pages:
             return answer
         if isinstance(answer, Done) and call.func in _FOLLOWING:
             return RedirectResponse(f"{API}?{_FOLLOWING[call.func].format(**answer.tparams)}", 303)
+        if following := next_query(call, answer):
+            return RedirectResponse(f"{API}?{following}", 303)
         if call.func == "logout":
             response = RedirectResponse(f"{API}?func=logon", 303)
             response.delete_cookie(COOKIE, httponly=True, samesite="lax", secure=self._panel.settings.tls)
             return response
         rows = answer.rows if isinstance(answer, Listing) else []
         account = call.caller.account if call.caller else None
+        if (run := run_context(call, answer)) is not None:
+            shown = {"title": "Configuring", "func": "vmhostnode", "account": account, **run}
+            return self._draw(request, "configure.html", shown)
         context = {"title": call.func, "func": call.func, "account": account, "rows": rows, "doc": answer.doc()}
         return self._draw(request, "answer.html", context)
 

@@ -35,6 +35,7 @@ class Kind(StrEnum):
     MASTER_STOPPED = "vmwatch_master_stopped"
     NODE_STOPPED = "vmwatch_node_stopped"
     NODE_SILENT = "vmwatch_node_silent"
+    NODE_UNAVAILABLE = "node_unavailable"
     DUPLICATE = "vm_duplicate"
     INSTALL_FAILED = "vm_install_failed"
     REFUSED = "messages_refused"

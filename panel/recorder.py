@@ -9,11 +9,13 @@ import msgspec
 from msgspec.structs import astuple
 
 from vmwatch.panel import statements
+from vmwatch.panel.expiry import Finished
 from vmwatch.panel.installation import Installation
 from vmwatch.panel.knowledge import Draft, EventRow, StatsRow
 from vmwatch.panel.rules import Claim
 from vmwatch.panel.schema import COUNTERS, SPAN_ROWS
 from vmwatch.panel.store import Host, Store, Stored
+from vmwatch.shared.messages import Event, Message, Stats
 
 Rows = Iterable[Sequence[Any]]
 EventValues = tuple[int, int, int, int, float, float, int, str, str, str]
@@ -90,12 +92,15 @@ class Recorder:
         self._many(statements.FORGET_PROBLEM, draft.forgotten_problems)
         self._many(statements.SAVE_PROBLEM, [astuple(problem) for problem in draft.problems.values()])
         self._many(statements.SAVE_INSTALLATION, map(_installation_row, draft.installations.values()))
+        begun = [astuple(found) for found in draft.maintenance.values() if found is not None]
+        self._many(statements.SAVE_MAINTENANCE, begun)
+        self._many(statements.END_MAINTENANCE, [(name,) for name, found in draft.maintenance.items() if found is None])
         return self._write_events(draft.events)
 
     def save_host(self, host: Host) -> None:
         """What a person says of a node; the node's row must exist."""
         self._note(self._stored.hosts, host.name, host)
-        told = host.address, host.reach, host.hidden, host.allow_install, host.libvirt_uri
+        told = host.address, host.reach, host.hidden, host.allow_install, host.libvirt_uri, host.ssh
         self._cursor.execute(statements.SAVE_HOST, (*told, host.id))
 
     def save_policies(self, values: Mapping[str, str]) -> None:
@@ -103,6 +108,31 @@ class Recorder:
         for name, value in values.items():
             self._note(self._stored.policies, name, value)
         self._many(statements.SAVE_POLICY, list(values.items()))
+
+    def holds(self, node: str, epoch: int, message: Message) -> bool:
+        """Is this message registered? One that may be applied again without harm (a listing) is said not to be."""
+        host = self._stored.hosts.get(node)
+        if host is None:
+            return False
+        if isinstance(message, Event):
+            subject = self._stored.subjects.get((message.vm.uuid, message.vm.name))
+            place = (subject, host.id, message.event, epoch, message.seq)
+            return subject is not None and self._finds(statements.FIND_EVENT, place)
+        if isinstance(message, Stats) and message.domains:
+            return self._finds(statements.FIND_STATS, (message.domains[0].uuid, node, message.taken))
+        return False
+
+    def _finds(self, statement: str, parameters: Sequence[Any]) -> bool:
+        return self._cursor.execute(statement, parameters).fetchone() is not None
+
+    def forget_installations(self, finished: Iterable[Finished]) -> None:
+        """Finished ones go, also from what is in memory."""
+        known = self._stored.known.installations
+        for row in finished:
+            self._cursor.execute(statements.FORGET_INSTALLATION, (row.id,))
+            if (now := known.get(row.uuid)) is not None and now.id == row.id:
+                self._undo.append((known, row.uuid, now))
+                del known[row.uuid]
 
     def execute(self, statement: str, parameters: Sequence[Any]) -> None:
         """One of `statements`, inside the savepoint."""

@@ -1,5 +1,6 @@
 """What a report adds to what the panel knows (design 03, rules and `vmwatch.report`): a core without I/O."""
 
+from collections.abc import Callable
 
 from msgspec import Raw
 from msgspec.structs import replace
@@ -23,6 +24,8 @@ from vmwatch.shared.messages import (
 from vmwatch.shared.report import Refusal, Report, ReportEntry, Verdict
 from vmwatch.shared.states import ACTIVE, State
 
+CANARY = "canary"
+"""What an agent says to see the way work (`vmwatch-healthcheck --canary`): registered by its key, and nothing else."""
 EMPTY = "it suddenly lists no VM"
 EMPTY_AGAIN_S = 60.0
 """A second empty inventory so long after the first one is believed (design 03, rule 3)."""
@@ -30,16 +33,25 @@ EPOCH_CLOSES_S = 30 * 86400.0
 """An epoch that is not its node's newest closes after so long without activity (design 03, *vmwatch.report*)."""
 
 
-def register(draft: Draft, report: Report, now: float) -> list[Verdict]:
+Registered = Callable[[str, int, Message], bool]
+"""Do the event log or the statistics hold this message of (node, epoch)?"""
+
+
+def _never(node: str, epoch: int, message: Message) -> bool:
+    return False
+
+
+def register(draft: Draft, report: Report, now: float, registered: Registered = _never) -> list[Verdict]:
     """Register a report's messages into `draft`; returns a verdict for each of its entries. `now`: wall clock, seconds.
 
-    Idempotent by (node, epoch, seq). Raises MessageError for a message without a place in its order: the report
-    is not one that a master makes, and nothing of it counts.
+    Idempotent by (node, epoch, seq); of dead letters that are sent again, whose keys are below the base and not kept,
+    by what is `registered`. Raises MessageError for a message without a place in its order: the report is not one
+    that a master makes, and nothing of it counts.
     """
-    return [_register_entry(draft, entry, now) for entry in report.nodes]
+    return [_register_entry(draft, entry, now, registered) for entry in report.nodes]
 
 
-def _register_entry(draft: Draft, entry: ReportEntry, now: float) -> Verdict:
+def _register_entry(draft: Draft, entry: ReportEntry, now: float, registered: Registered) -> Verdict:
     key = (entry.node, entry.epoch)
     verdict = Verdict(node=entry.node, epoch=entry.epoch, applied=0, known=0)
     closed = _is_closed(draft, key, now)
@@ -47,8 +59,11 @@ def _register_entry(draft: Draft, entry: ReportEntry, now: float) -> Verdict:
     if not closed:
         _note_epoch(draft, key, entry, now)
     seqs = [decode_head(raw).seq for raw in entry.messages]
-    fresh, registered = draft.unknown(key, seqs), set[int]()
+    fresh, taken = draft.unknown(key, seqs), set[int]()
     for seq, raw in zip(seqs, entry.messages, strict=True):
+        if seq in entry.returned:
+            _register_returned(draft, entry, raw, verdict, now, registered)
+            continue
         if closed:
             verdict.refused.append(Refusal(seq, "value", "epoch", f"epoch {entry.epoch} of {entry.node} is closed"))
             continue
@@ -62,10 +77,10 @@ def _register_entry(draft: Draft, entry: ReportEntry, now: float) -> Verdict:
             continue
         _apply(draft, entry, message, now)
         fresh.discard(seq)
-        registered.add(seq)
+        taken.add(seq)
         verdict.applied += 1
-    if registered:
-        draft.keys.setdefault(key, set()).update(registered)
+    if taken:
+        draft.keys.setdefault(key, set()).update(taken)
     if verdict.refused:
         # the picture of these VMs may lag now
         draft.nodes[entry.node] = replace(draft.nodes[entry.node], wanted=draft.next_token())
@@ -73,6 +88,25 @@ def _register_entry(draft: Draft, entry: ReportEntry, now: float) -> Verdict:
     node = draft.nodes[entry.node]
     verdict.newest_epoch, verdict.want_inventory = node.newest_epoch, node.wanted
     return verdict
+
+
+def _register_returned(
+    draft: Draft, entry: ReportEntry, raw: Raw, verdict: Verdict, now: float, registered: Registered
+) -> None:
+    """A dead letter that is sent again. A person wants it: it counts also where its epoch is closed."""
+    key, seq = (entry.node, entry.epoch), decode_head(raw).seq
+    try:
+        message = decode_message(raw)
+    except MessageError as error:
+        verdict.refused.append(Refusal(seq, "value", "message", str(error)))
+        return
+    if draft.has_key(key, seq) or registered(*key, message):
+        verdict.known += 1
+        return
+    _apply(draft, entry, message, now)
+    draft.epochs.setdefault(key, draft.epoch(key) or Epoch(active=now))
+    draft.keys.setdefault(key, set()).add(seq)
+    verdict.applied += 1
 
 
 def _is_closed(draft: Draft, key: EpochKey, now: float) -> bool:
@@ -96,7 +130,7 @@ def _note_node(draft: Draft, entry: ReportEntry, now: float) -> None:
         node,
         newest_epoch=max(node.newest_epoch, entry.epoch),
         agent=entry.agent or node.agent,
-        interval=entry.interval,
+        interval=node.interval if _is_old(entry) else entry.interval,
         status=_text(entry.status) or node.status,
     )
 
@@ -114,7 +148,13 @@ def _note_epoch(draft: Draft, key: EpochKey, entry: ReportEntry, now: float) -> 
     before = draft.epoch(key)
     draft.durable |= before is None
     epoch = before or Epoch(active=now)
-    draft.epochs[key] = Epoch(max(epoch.base, entry.base), now if entry.messages else epoch.active)
+    active = entry.messages and not _is_old(entry)
+    draft.epochs[key] = Epoch(max(epoch.base, entry.base), now if active else epoch.active)
+
+
+def _is_old(entry: ReportEntry) -> bool:
+    """Nothing but dead letters that are sent again."""
+    return bool(entry.messages) and len(entry.returned) == len(entry.messages)
 
 
 def _apply(draft: Draft, entry: ReportEntry, message: Message, now: float) -> None:
@@ -127,7 +167,7 @@ def _apply(draft: Draft, entry: ReportEntry, message: Message, now: float) -> No
             StatsRow(entry.node, entry.epoch, message.seq, message.taken, message.interval, domain)
             for domain in message.domains
         ]
-    elif isinstance(message, AgentReport):
+    elif isinstance(message, AgentReport) and message.what != CANARY:
         draft.nodes[entry.node] = replace(draft.nodes[entry.node], said=message.what)
         if message.what == "dropped":
             drop(draft, now, entry.node, message.counts)

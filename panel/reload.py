@@ -10,7 +10,10 @@ from vmwatch.shared.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
 
-WHILE_RUNNING = ("event_retention_days", "stats_retention_days", "authinfo_in_url")
+WHILE_RUNNING = (
+    *("event_retention_days", "stats_retention_days", "authinfo_in_url"),
+    *("vmwatch_listen_ip", "vmwatch_listen_port"),
+)
 """The rest is part of what was made at the start: the socket, the database. TLS files are read again as they are."""
 
 

@@ -1,21 +1,27 @@
 """Retention: old events and samples go, in steps so small that no report waits for them. Keys never go this way.
 
+Old rows lie on pages that nobody has read for long. A reader touches those of a step before it, so that the writer
+need not wait for the disk while it holds the lock.
+
 Samples are thinned out before: all are kept for two days, then one an hour until their time is over.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
+import msgspec
 from sqlalchemy import Connection, Table, func, select
 
-from vmwatch.panel.attempts import forgettable
-from vmwatch.panel.expiry import DAY_S, Label, Sample, Thinning, last_old, present
+from vmwatch.panel.attempts import forgettable as forgettable_problems
+from vmwatch.panel.expiry import DAY_S, Finished, Label, Sample, Thinning, forgettable, last_old, present
 from vmwatch.panel.functions import Panel
+from vmwatch.panel.installation import Installation
 from vmwatch.panel.pace import Pace
 from vmwatch.panel.recorder import Recorder
-from vmwatch.panel.schema import SPAN_ROWS, eventlog, stats
+from vmwatch.panel.schema import SPAN_ROWS, eventlog, installations, stats
 from vmwatch.panel.statements import EXPIRE_EVENTS, EXPIRE_SPANS, EXPIRE_STATS, REMOVE_STATS
 from vmwatch.panel.store import Store
 from vmwatch.panel.writer import Job, NotCommitted, Work, WriterBusy
@@ -45,11 +51,15 @@ def _pace() -> Pace:
 
 @dataclass(frozen=True)
 class Aging:
-    """A table whose old rows go; `told`: the column with the node's time; `remove`: those up to an id."""
+    """A table whose old rows go; `told`: the column with the node's time; `remove`: those up to an id.
+
+    `touch`: queries that read the index pages of the rows from one id to another.
+    """
 
     table: Table
     told: str
     remove: Callable[[Recorder, int], None]
+    touch: tuple[str, ...]
 
 
 def _remove_events(recorder: Recorder, last: int) -> None:
@@ -61,8 +71,24 @@ def _remove_stats(recorder: Recorder, last: int) -> None:
     recorder.execute(EXPIRE_STATS, (last,))
 
 
-EVENTS = Aging(eventlog, "time", _remove_events)
-STATS = Aging(stats, "taken", _remove_stats)
+def _touch(table: str, index: str, *key: str) -> str:
+    same = " AND ".join(f"page.{name} = old.{name}" for name in (*key, "id"))
+    return (
+        f"SELECT count(*) FROM {table} AS old CROSS JOIN {table} AS page INDEXED BY {index} ON {same}"
+        " WHERE old.id >= ? AND old.id <= ?"
+    )
+
+
+EVENTS = Aging(
+    eventlog,
+    "time",
+    _remove_events,
+    (
+        _touch("eventlog", "eventlog_node_event", "node", "event"),
+        _touch("eventlog", "eventlog_subject_node_event", "subject", "node", "event"),
+    ),
+)
+STATS = Aging(stats, "taken", _remove_stats, (_touch("stats", "stats_uuid", "uuid"),))
 
 
 @dataclass
@@ -84,6 +110,7 @@ class Retention:
                 await self.expire(STATS, self.panel.settings.stats_retention_days)
                 await self.thin_out()
                 await self.forget_problems(self.panel.settings.event_retention_days)
+                await self.forget_installations(self.panel.settings.event_retention_days)
             except (WriterBusy, NotCommitted) as error:
                 log.warning("old rows stay for now: %s", error)
             except Exception:
@@ -107,7 +134,7 @@ class Retention:
         now = await self.panel.read(self._present)
 
         def job(work: Work) -> int:
-            keys = forgettable(list(work.draft.all_problems().values()), now, days)
+            keys = forgettable_problems(list(work.draft.all_problems().values()), now, days)
             for key in keys:
                 work.draft.forget_problem(key)
             return len(keys)
@@ -127,11 +154,22 @@ class Retention:
             removed += len(surplus)
             while surplus:
                 part, surplus = surplus[: self.pace.rows], surplus[self.pace.rows :]
+                await self.panel.read(partial(touch_pages, store, STATS, part[0], part[-1]))
                 await self._step(_removal_of_samples(part), len(part))
             self.thinned = samples[-1].id
             newest = max(newest, samples[-1].taken)
         self.thinning.forget(newest - DAY_S)
         return removed
+
+    async def forget_installations(self, days: int) -> int:
+        """Remove finished ones that ended longer ago than that; returns how many."""
+        store, wall = self.panel.store, self.panel.clock.wall()
+        there = {row.uuid for row in self.panel.board.vms()}
+        old = await self.panel.read(lambda: old_installations(store, wall, days, there))
+        for first in range(0, len(old), LEAST_ROWS):
+            part = old[first : first + LEAST_ROWS]
+            await self._step(partial(_forget_installations, part), len(part))
+        return len(old)
 
     async def _step(self, write: Callable[[Recorder], None], rows: int) -> None:
         """A step of so many rows in the writer, which says how large the next one may be; then a rest."""
@@ -162,8 +200,23 @@ def _removal_of_samples(ids: Sequence[int]) -> Callable[[Recorder], None]:
     return lambda recorder: recorder.execute_many(REMOVE_STATS, [(number,) for number in ids])
 
 
+def _forget_installations(finished: Sequence[Finished], recorder: Recorder) -> None:
+    recorder.forget_installations(finished)
+
+
+def old_installations(store: Store, wall: float, days: int, there: Container[str]) -> list[Finished]:
+    """Finished installations that may go; `there`: UUIDs of VMs that some node has."""
+    with store.reading() as connection, connection.begin():
+        now = _newest(connection, EVENTS, wall)[1]
+        query = select(installations.c.content).where(~installations.c.unfinished)
+        rows = [msgspec.json.decode(content, type=Installation) for content in connection.execute(query).scalars()]
+    found = [Finished(row.id, row.uuid, row.ended or row.began) for row in rows]
+    return forgettable(found, now - days * DAY_S, there)
+
+
 def expired(store: Store, aging: Aging, wall: float, days: int, rows: int) -> int | None:
-    """The id up to which a step may remove rows, at most so many of them; None if there is nothing old.
+    """The id up to which a step may remove rows, at most so many of them; None if there is nothing old. Their pages
+    are touched.
 
     The last row of all stays, however old: its id is where counting goes on after a restart, and ids never repeat.
     """
@@ -172,7 +225,17 @@ def expired(store: Store, aging: Aging, wall: float, days: int, rows: int) -> in
     with store.reading() as connection, connection.begin():
         newest, now = _newest(connection, aging, wall)
         labels = [Label(*row) for row in connection.execute(first.where(table.id < newest))]
-    return last_old(labels, now - days * DAY_S, wall)
+    last = last_old(labels, now - days * DAY_S, wall)
+    if last is not None:
+        touch_pages(store, aging, 0, last)
+    return last
+
+
+def touch_pages(store: Store, aging: Aging, first: int, last: int) -> None:
+    """Read the pages of these rows, so that they are in the system's memory."""
+    with store.reading() as connection:
+        for query in aging.touch:
+            connection.exec_driver_sql(query, (first, last)).fetchall()
 
 
 def old_samples(store: Store, wall: float, after: int) -> list[Sample]:

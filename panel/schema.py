@@ -43,6 +43,7 @@ nodes = Table(
     Column("hidden", Boolean, nullable=False, server_default="0"),
     Column("allow_install", Boolean, nullable=False, server_default="0"),
     Column("libvirt_uri", String, nullable=False, server_default=""),
+    Column("ssh", String, nullable=False, server_default=""),
     Column("newest_epoch", BigInteger, nullable=False, server_default="0"),
     Column("floor_epoch", BigInteger, nullable=False, server_default="0"),
     Column("floor_seq", BigInteger, nullable=False, server_default="0"),
@@ -258,6 +259,17 @@ installations = Table(
 """`content`: the `Installation` as JSON. `unfinished`: something is still to be done for it."""
 Index("installations_uuid", installations.c.uuid)
 
+maintenance = Table(
+    "maintenance",
+    metadata,
+    Column("object", String, primary_key=True),
+    Column("began", Float, nullable=False),
+    Column("until", Float, nullable=False),
+    Column("by", String, nullable=False),
+    Column("reason", String, nullable=False),
+)
+"""What is in maintenance now. The columns are the fields of `maintenance.Maintenance`."""
+
 Migration = Callable[[Connection], None]
 """The step from one schema version to the next; it must keep all that is stored."""
 
@@ -310,11 +322,21 @@ def _install(connection: Connection) -> None:
     installations.create(connection, checkfirst=True)
 
 
+def _maintain(connection: Connection) -> None:
+    """What is in maintenance."""
+    maintenance.create(connection, checkfirst=True)
+
+
 def _solve(connection: Connection) -> None:
     """How problems are solved, and the log of the attempts."""
     names = ("automatic", "period", "most", "attempts", "attempt", "tried", "reopened", "gone")
     _add_columns(connection, problems, *names)
     attempts.create(connection, checkfirst=True)
+
+
+def _reach_by_ssh(connection: Connection) -> None:
+    """Where a node is for SSH, beside its address."""
+    _add_columns(connection, nodes, "ssh")
 
 
 MIGRATIONS: Sequence[Migration] = (
@@ -323,7 +345,9 @@ MIGRATIONS: Sequence[Migration] = (
     _index_events_for_pages,
     _add_policies,
     _install,
+    _maintain,
     _solve,
+    _reach_by_ssh,
 )
 """The n-th one makes version n + 1 out of version n. Once released, a step never changes."""
 

@@ -14,14 +14,17 @@ import uvicorn
 from vmwatch.panel.accounts import Accounts
 from vmwatch.panel.app import make_app
 from vmwatch.panel.board import Board
+from vmwatch.panel.configurator import Configurator
 from vmwatch.panel.functions import READERS, Panel
 from vmwatch.panel.history import recall
 from vmwatch.panel.identity import Identity
 from vmwatch.panel.installer import Installer
 from vmwatch.panel.live import Live
 from vmwatch.panel.reload import Reload
+from vmwatch.panel.remedies import add_remedies
 from vmwatch.panel.retention import Retention
 from vmwatch.panel.settings import PanelSettings
+from vmwatch.panel.sshway import OverSsh
 from vmwatch.panel.store import Store, database_url
 from vmwatch.panel.vigil import keep_watch
 from vmwatch.panel.writer import Writer
@@ -110,8 +113,13 @@ class _Server:
             writer = Writer(store, stored, board, self._clock)
             identity = Identity(Accounts(store), self._clock)
             live = Live(board)
-            self._panel = Panel(self._settings, store, identity, writer, board, live, self._clock)
+            self._panel = Panel(
+                self._settings, store, identity, writer, board, live, self._clock, prefix=self._paths.prefix
+            )
             self._equip(self._panel)
+            self._configurator = self._panel.configurator = Configurator(self._panel, self._paths)
+            add_remedies(self._panel.solvers, self._configurator)
+            self._panel.checks.ways["ssh"] = OverSsh(self._configurator.reach)
             status = StatusSocket(self._paths.socket, self.describe)
             status.start()
             writer.start()
@@ -136,7 +144,8 @@ class _Server:
         self._panel.live.start(loop)
         loop.add_reader(self._signals.wakeup_fd, self._on_signal)
         panel = self._panel
-        works = Retention(panel).keep(), keep_watch(panel), Installer(panel).run(), panel.mender.run()
+        kept = panel.marks.keep(), panel.mender.run(), self._configurator.keep()
+        works = Retention(panel).keep(), keep_watch(panel), Installer(panel).run(), *kept
         tasks = [loop.create_task(work) for work in works]
         try:
             log.info("serves %s://%s", "https" if self._settings.tls else "http", _address(self._settings.panel_listen))

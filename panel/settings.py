@@ -76,8 +76,8 @@ class PanelSettings:
     panel_database: str = setting(parse_database, "")
     event_retention_days: int = setting(whole(1, MAX_RETENTION_DAYS), 365)
     stats_retention_days: int = setting(whole(1, MAX_RETENTION_DAYS), 30)
-    vmwatch_listen_ip: str = setting(parse_ip, "", effective=False)
-    vmwatch_listen_port: int = setting(whole(1, 65534), DEFAULT_PORT, effective=False)
+    vmwatch_listen_ip: str = setting(parse_ip, "")
+    vmwatch_listen_port: int = setting(whole(1, 65534), DEFAULT_PORT)
     allow_plain_http: bool = _option()
     authinfo_in_url: bool = _option()
 

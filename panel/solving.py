@@ -14,6 +14,7 @@ from vmwatch.panel.problems import Kind, Phase, Problem, solved
 ADVICE: Mapping[str, str] = {
     Kind.MASTER_STOPPED: "Look at var/vmwatch-master.log on the panel's host, and start vmwatch-master.",
     Kind.NODE_STOPPED: "Look at var/vmwatch-node.log on the node, and start vmwatch-node.",
+    Kind.NODE_UNAVAILABLE: "Look whether the machine runs and is reachable, and whether libvirtd answers there.",
     Kind.NODE_SILENT: "Look whether the node runs, whether libvirtd answers there, and whether the node reaches"
     " vmwatch-master on both ports.",
     Kind.DUPLICATE: "Find out which of the two is the right one, and stop, rename or undefine the other; vmwatch never"

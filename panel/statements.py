@@ -6,7 +6,7 @@ costs several times what SQLite itself needs for a row.
 
 from typing import Any
 
-from sqlalchemy import Column, Table, bindparam, delete, func, select, update
+from sqlalchemy import Column, Select, Table, bindparam, delete, func, select, update
 from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.sql.dml import UpdateBase
@@ -18,6 +18,7 @@ from vmwatch.panel.schema import (
     eventlog,
     installations,
     keys,
+    maintenance,
     nodes,
     policies,
     problems,
@@ -27,14 +28,14 @@ from vmwatch.panel.schema import (
     vms,
 )
 
-_HOST = ("address", "reach", "hidden", "allow_install", "libvirt_uri")
+_HOST = ("address", "reach", "hidden", "allow_install", "libvirt_uri", "ssh")
 _NODE_STATE = (
     *("newest_epoch", "floor_epoch", "floor_seq", "agent", "interval", "status", "said", "seen"),
     *("doubted", "doubt", "emptied_epoch", "emptied_at"),
 )
 
 
-def _sql(statement: UpdateBase) -> str:
+def _sql(statement: UpdateBase | Select[Any]) -> str:
     return str(statement.compile(dialect=sqlite_dialect(paramstyle="qmark")))
 
 
@@ -96,14 +97,21 @@ WIDEN_SPAN = _sql(
     )
 )
 SAVE_INSTALLATION = _upsert(installations)
+FORGET_INSTALLATION = _sql(delete(installations).where(*_equals(installations.c.id)))
 SAVE_HOST = _sql(
     update(nodes)
     .values({name: bindparam(name) for name in _HOST})
     .where(*_equals(nodes.c.id))
 )
-"""Parameters: address, reach, hidden, allow_install, libvirt_uri, id."""
+SAVE_MAINTENANCE = _upsert(maintenance)
+END_MAINTENANCE = _sql(delete(maintenance).where(*_equals(maintenance.c.object)))
+"""Parameters: address, reach, hidden, allow_install, libvirt_uri, ssh, id."""
 SAVE_POLICY = _upsert(policies)
 EXPIRE_EVENTS = _sql(delete(eventlog).where(eventlog.c.id <= bindparam("last")))
 EXPIRE_STATS = _sql(delete(stats).where(stats.c.id <= bindparam("last")))
 EXPIRE_SPANS = _sql(delete(spans).where(spans.c.span < bindparam("span")))
 REMOVE_STATS = _sql(delete(stats).where(stats.c.id == bindparam("key_id")))
+FIND_EVENT = _sql(
+    select(eventlog.c.id).where(*_equals(*(eventlog.c[name] for name in ("subject", "node", "event", "epoch", "seq"))))
+)
+FIND_STATS = _sql(select(stats.c.id).where(*_equals(stats.c.uuid, stats.c.node, stats.c.taken)))

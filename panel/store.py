@@ -22,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from vmwatch.panel.activity import Activity
 from vmwatch.panel.installation import Installation
 from vmwatch.panel.knowledge import Epoch, Known, Node
+from vmwatch.panel.maintenance import Maintenance
 from vmwatch.panel.problems import Problem
 from vmwatch.panel.rules import Claim
 from vmwatch.panel.schema import (
@@ -31,6 +32,7 @@ from vmwatch.panel.schema import (
     eventlog,
     installations,
     keys,
+    maintenance,
     migrate,
     nodes,
     policies,
@@ -52,11 +54,13 @@ _PRAGMAS = (
     # FULL: a committed event must survive a power failure, because the node forgets it after the answer
     "PRAGMA synchronous=FULL",
     "PRAGMA foreign_keys=ON",
-    # KiB: the upper pages of the event log's indexes stay in memory
-    "PRAGMA cache_size=-65536",
+    # KiB, of each connection; lists and exports walk along an index and need little again
+    "PRAGMA cache_size=-8192",
     # pages (32 MiB): a page that many commits change is copied into the file once, not once per thousand pages
     "PRAGMA wal_autocheckpoint=8000",
 )
+_WRITER_CACHE = "PRAGMA cache_size=-65536"
+"""KiB: the upper pages of the event log's indexes stay in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,8 @@ class Host:
     """The panel may install: change and start domains here. With another panel in charge it must stay no."""
     libvirt_uri: str = ""
     """Where; empty: as `reach` and `address` say."""
+    ssh: str = ""
+    """[USER@]HOST[:PORT] for `reach=ssh`; empty: root at `address`."""
 
 
 @dataclass
@@ -138,7 +144,9 @@ class Store:
 
     def raw(self) -> Any:  # noqa: ANN401 - a DBAPI connection has no type
         """The driver's own connection, in autocommit; for the one writer, which keeps it."""
-        return self.engine.raw_connection()
+        connection = self.engine.raw_connection()
+        connection.cursor().execute(_WRITER_CACHE)
+        return connection
 
     def load(self) -> Stored:
         """All that is kept in memory, in one consistent read. Raises StoreError."""
@@ -166,7 +174,7 @@ def _begin(connection: Connection) -> None:
 
 
 def _host(row: Any) -> Host:  # noqa: ANN401 - a row of SQLAlchemy
-    names = ("id", "name", "address", "reach", "hidden", "allow_install", "libvirt_uri")
+    names = ("id", "name", "address", "reach", "hidden", "allow_install", "libvirt_uri", "ssh")
     return Host(**{name: row[name] for name in names})
 
 
@@ -216,6 +224,7 @@ def _load(connection: Connection) -> Stored:
         problem = Problem(*found)
         known.problems[problem.key] = problem
         known.problem_ids = max(known.problem_ids, problem.id)
+    known.maintenance.update((row[0], Maintenance(*row)) for row in connection.execute(select(maintenance)))
     known.attempt_ids = connection.execute(select(func.max(attempts.c.id))).scalar() or 0
     stored.policies.update((name, value) for name, value in connection.execute(select(policies)))
     for content in connection.execute(select(installations.c.content).order_by(installations.c.id)).scalars():

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from vmwatch.panel.complaints import WrongLogin, judge_knocks, judge_logins, settle
 from vmwatch.panel.functions import Panel
 from vmwatch.panel.labels import time_label
+from vmwatch.panel.maintenance import end_due
 from vmwatch.panel.writer import NotCommitted, Work, WriterBusy
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,10 @@ async def keep_watch(panel: Panel) -> None:
 def turn(work: Work, wrong: Sequence[WrongLogin]) -> None:
     """One turn; costs no transaction where nothing changes. `wrong`: passwords of the last minutes."""
     names = [host.name for host in work.hosts.values() if not host.hidden]
+    for name in end_due(work.draft, work.now):
+        log.info("the maintenance of %s is over", name)
+        if (node := work.draft.node(name)) is not None:
+            work.draft.nodes[name] = node  # shown anew
     work.watch.turn(work.draft, names, work.monotonic, work.now, time_label)
     judge_logins(work.draft, work.now, wrong)
     knocks = work.watch.knocks

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
+from vmwatch.panel.checkup import ILL
 from vmwatch.panel.complaints import Knocks
 from vmwatch.panel.duplicates import Duplicates
 from vmwatch.panel.inquiry import Inquiry
 from vmwatch.panel.knowledge import Draft, Node
-from vmwatch.panel.problems import Kind, Level, close_problem, keep_problem, open_objects
+from vmwatch.panel.problems import Kind, Level, Problem, close_problem, keep_problem, open_objects
 from vmwatch.panel.registration import EMPTY, EMPTY_AGAIN_S
 from vmwatch.panel.rules import Claim, departures_ended
 from vmwatch.shared.nodestatus import libvirt_answers
@@ -53,6 +54,8 @@ class Watch:
 
     def __init__(self, now: float) -> None:
         self._reported_at = now
+        self.reported_once = False
+        """In this run of the panel."""
         self._counts_from = now
         """The panel's start, or the master's return: no silence is counted from before it."""
         self._voices: dict[str, _Voice] = {}
@@ -67,7 +70,7 @@ class Watch:
         """A report came from a master, with signs of life: (node, epoch)."""
         if now - self._reported_at > MASTER_SILENT_S:
             self._counts_from = now
-        self._reported_at = now
+        self._reported_at, self.reported_once = now, True
         for name, epoch in lives:
             voice = self._voices.setdefault(name, _Voice(now))
             voice.heard_at = now
@@ -126,10 +129,13 @@ class Watch:
     def _tell(self, draft: Draft, nodes: dict[str, Node], now: float, wall: float) -> None:
         """Problems about nodes and the master."""
         silent = now - self._reported_at > MASTER_SILENT_S
+        stopped = draft.problem((Kind.MASTER_STOPPED, _MASTER))
         if silent and any(node.seen for node in nodes.values()):
             text = f"{NO_REPORT}: it is stopped, cannot reach the panel, or its account is wrong; all VMs are unknown"
+            if stopped is not None and stopped.is_open:
+                text = stopped.text  # who saw it on its own host knows more than we
             keep_problem(draft, wall, Kind.MASTER_STOPPED, _MASTER, Level.ERROR, text)
-        elif not silent:
+        elif not silent and stopped is not None and self._disproves(stopped, now, wall):
             close_problem(draft, wall, Kind.MASTER_STOPPED, _MASTER)
         kinds = {NO_LIFE: Kind.NODE_SILENT, NO_LIBVIRT: Kind.NODE_SILENT, TWO_AGENTS: Kind.ID_CONFLICT}
         held: set[tuple[str, str]] = set()
@@ -145,6 +151,16 @@ class Watch:
             for name in open_objects(draft.all_problems(), kind):
                 if (kind, name) not in held:
                     close_problem(draft, wall, kind, name)
+
+    def report_age_s(self, now: float) -> float | None:
+        """How long ago the master's last report came; None: there was none yet in this run of the panel."""
+        return now - self._reported_at if self.reported_once else None
+
+    def _disproves(self, stopped: Problem, now: float, wall: float) -> bool:
+        """Do the master's reports say that it is not? One that came before somebody saw it stopped says nothing."""
+        return not stopped.text.removeprefix(f"{_MASTER}: ").startswith(ILL) and (
+            wall - (now - self._reported_at) > stopped.last
+        )
 
     # Migrations
 

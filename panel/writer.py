@@ -19,8 +19,9 @@ from vmwatch.panel.history import follow
 from vmwatch.panel.installation import Installation
 from vmwatch.panel.knowledge import Draft, EventRow, Known
 from vmwatch.panel.recorder import Recorder
+from vmwatch.panel.registration import Registered
 from vmwatch.panel.store import Host, Store, Stored
-from vmwatch.panel.watch import Watch
+from vmwatch.panel.watch import MASTER_SILENT_S, Watch
 from vmwatch.shared.clock import Clock
 from vmwatch.shared.errors import VmwatchError
 
@@ -49,7 +50,14 @@ class Work:
     """What a job may use: its draft, and writes of its own beside the draft's."""
 
     def __init__(
-        self, draft: Draft, known: Known, hosts: dict[str, Host], watch: Watch, now: float, monotonic: float
+        self,
+        draft: Draft,
+        known: Known,
+        hosts: dict[str, Host],
+        watch: Watch,
+        now: float,
+        monotonic: float,
+        registered: Registered,
     ) -> None:
         self.draft = draft
         self.known = known
@@ -62,6 +70,7 @@ class Work:
         """Seconds."""
         self.writes: list[Callable[[Recorder], None]] = []
         """Done after the draft is written, in the job's savepoint."""
+        self.registered = registered
 
 
 Job = Callable[[Work], _T]
@@ -136,6 +145,15 @@ class Writer:
     def installations(self) -> Mapping[str, Installation]:
         """The last committed one of each VM, by UUID; as `hosts`."""
         return self._stored.known.installations
+
+    def report_age_s(self) -> float | None:
+        """How long ago a master's last report came; None: there was none yet. Any thread may ask."""
+        return self._watch.report_age_s(self._clock.monotonic())
+
+    def hears_master(self) -> bool:
+        """Do a master's reports come?"""
+        age_s = self.report_age_s()
+        return age_s is not None and age_s <= MASTER_SILENT_S
 
     @property
     def is_alive(self) -> bool:
@@ -232,7 +250,7 @@ class Writer:
 
     def _do(self, batch: _Batch, ticket: _Ticket[Any], now: float) -> None:
         hosts, monotonic = self._stored.hosts, self._clock.monotonic()
-        work = Work(Draft(batch.draft), self._stored.known, hosts, self._watch, now, monotonic)
+        work = Work(Draft(batch.draft), self._stored.known, hosts, self._watch, now, monotonic, self._recorder.holds)
         try:
             ticket.result = ticket.job(work)
             draft = work.draft

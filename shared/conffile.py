@@ -41,8 +41,13 @@ def load(path: Path, kind: type[_S]) -> Loaded[_S]:
 
     Raises ConfigurationError that names file, line, name and what is allowed; all mistakes at once, one a line.
     """
-    text = read_text(path)
-    warnings = mode_warnings(path)
+    loaded = parse(path, read_text(path), kind)
+    return Loaded(loaded.settings, mode_warnings(path) + loaded.warnings)
+
+
+def parse(path: Path, text: str, kind: type[_S]) -> Loaded[_S]:
+    """As `load`, of a text that is, or shall be, in `path`."""
+    warnings: list[str] = []
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     values: dict[str, Any] = {}
     lines: dict[str, int] = {}

@@ -30,6 +30,8 @@ class StreamLabel(Struct, array_like=True):
     base: int
     agent: str
     interval: float
+    returned: bool = False
+    """Its messages were dead letters: a person sends them again."""
 
 
 class HandOver(Struct):

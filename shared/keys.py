@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import re
+from collections.abc import Iterable
 
 from vmwatch.shared.messages import VERSION
 
@@ -22,6 +23,12 @@ def parse_node_key(text: str) -> bytes:
     if not _NODE_KEY.fullmatch(text):
         raise ValueError("64 hexadecimal digits are allowed")
     return bytes.fromhex(text)
+
+
+def settings_mark(key: bytes, node: str, masters: Iterable[object]) -> str:
+    """Tells, to who has the key, whether a node runs with these settings: 16 hexadecimal digits, and no secret."""
+    told = "\0".join([node, *map(str, masters)])
+    return hmac.digest(key, VERSION + b"\0settings\0" + told.encode(), hashlib.sha256).hex()[:16]
 
 
 def up_mac(key: bytes, node: bytes, body: bytes | memoryview) -> bytes:

@@ -165,7 +165,7 @@ class Stats(_Message, tag="stats"):
 
 
 class AgentReport(_Message, tag="agent", omit_defaults=True):
-    """What the agent says about itself: `started`, `stopping`, `libvirt_lost`, `dropped` (counts by type)."""
+    """What the agent says about itself: `started`, `stopping`, `libvirt_lost`, `dropped` (counts by type), `canary`."""
 
     what: Word
     counts: dict[Label, Count] = msgspec.field(default_factory=dict)

@@ -49,9 +49,28 @@ class Paths:
         return self.run / f"{self.program}.sock"
 
     @property
+    def ping(self) -> Path:
+        """Who connects there has a canary sent (`vmwatch-node`)."""
+        return self.run / f"{self.program}.ping"
+
+    @property
+    def maintenance(self) -> Path:
+        return self.run / f"{self.program}.maintenance"
+
+    @property
     def database(self) -> Path:
         return self.var / f"{self.program}.db"
 
     @property
     def dead_letters(self) -> Path:
         return self.var / f"{self.program}.dead"
+
+    @property
+    def returned_letters(self) -> Path:
+        """Dead letters that a person sends again, until they are settled."""
+        return self.var / f"{self.program}.returned"
+
+    @property
+    def discarded_letters(self) -> Path:
+        """What a person discarded of the dead letters: when, who and what."""
+        return self.var / f"{self.program}.discarded"

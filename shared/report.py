@@ -11,6 +11,7 @@ from vmwatch.shared.messages import Count, Interval, Label, NodeId, strict_decod
 class ReportEntry(Struct, omit_defaults=True):
     """What one node's one epoch has to say. `live`: a sign of life was seen since the last report.
 
+    `returned`: seqs of those messages that were dead letters: below `base`, and perhaps not registered.
     `skew`, seconds: by how much the node's clock is behind the master's, as its last frame says; beside `live` only.
     """
 
@@ -23,6 +24,7 @@ class ReportEntry(Struct, omit_defaults=True):
     skew: float = 0.0
     status: Raw = Raw(b"")
     messages: list[Raw] = msgspec.field(default_factory=list)
+    returned: list[Count] = msgspec.field(default_factory=list)
 
 
 class Rejected(Struct):

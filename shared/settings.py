@@ -7,13 +7,43 @@ from urllib.parse import urlsplit
 
 from vmwatch.shared.conffile import any_text, duration_s, one_of, setting, whole, yes_or_no
 from vmwatch.shared.endpoints import LOOPBACK, Endpoint, parse_endpoint, parse_endpoints
-from vmwatch.shared.keys import node_key, parse_node_key
+from vmwatch.shared.keys import node_key, parse_node_key, settings_mark
 from vmwatch.shared.messages import MAX_MESSAGES, NODE_ID
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 SHORT_SECRET = 16
 MOST_WORKERS = 64
 DAY_S = 86400.0
+MASTER_CHANGEABLE = frozenset(
+    (
+        "secret",
+        "secret_previous",
+        "workers",
+        "panel_url",
+        "panel_user",
+        "panel_password",
+        "panel_ca",
+        "panel_timeout",
+        "log_level",
+    )
+)
+"""What of the master's file takes effect at SIGHUP; the rest at its next start."""
+NODE_CHANGEABLE = frozenset(
+    (
+        "connect",
+        "ack_connect",
+        "secret",
+        "node_key",
+        "heartbeat_interval",
+        "inventory_interval",
+        "stats_interval",
+        "outbox_max_mb",
+        "log_level",
+    )
+)
+"""The same of a node's file."""
+CONFIGURING = frozenset(("service_manager", "per_node_keys"))
+"""What only who configures reads: it takes effect without a word to the service."""
 
 
 def parse_secret(text: str) -> str:
@@ -35,6 +65,14 @@ def parse_url(text: str) -> str:
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"{text!r} is not allowed; http://HOST:port/path or https://HOST:port/path is")
+    return text
+
+
+def parse_service_manager(text: str) -> str:
+    """`supervisord`, or with the path of its UNIX socket `supervisord:/path`."""
+    name, colon, place = text.partition(":")
+    if name != "supervisord" or (colon and not place.startswith("/")):
+        raise ValueError(f"{text!r} is not allowed; supervisord or supervisord:/path/of/its.sock is")
     return text
 
 
@@ -63,6 +101,8 @@ class MasterSettings:
     memory_mb: int = setting(whole(16, 65536), 128)
     metrics_listen: str = setting(any_text, "", effective=False)
     log_level: str = setting(one_of(*LOG_LEVELS), "info")
+    service_manager: str = setting(parse_service_manager, "")
+    per_node_keys: bool = setting(yes_or_no, True)
 
     def __post_init__(self) -> None:
         if self.ack_endpoint == self.listen:
@@ -105,6 +145,7 @@ class NodeSettings:
     outbox_max_mb: int = setting(whole(4, 1024 * 1024), 512)
     metrics_listen: str = setting(any_text, "", effective=False)
     log_level: str = setting(one_of(*LOG_LEVELS), "info")
+    service_manager: str = setting(parse_service_manager, "")
 
     def __post_init__(self) -> None:
         if not self.secret and self.node_key is None:
@@ -124,6 +165,11 @@ class NodeSettings:
     def key(self) -> bytes:
         """This node's key (32 bytes), its own or the one that follows from the secret."""
         return self.node_key or node_key(self.secret, self.node_id)
+
+    @property
+    def mark(self) -> str:
+        """Told in heartbeats and in the status: who knows what the file is to say knows whether it runs with that."""
+        return settings_mark(self.key, self.node_id, (endpoint for pair in self.masters for endpoint in pair))
 
     def warnings(self) -> list[str]:
         """What works and is still worth a word to the operator."""

@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ log = logging.getLogger(__name__)
 MAX_PATH_BYTES = 107
 """A UNIX socket's address holds no more (unix(7))."""
 _CLIENT_TIMEOUT_S = 5.0
+MOST_BYTES = 64 * 1024 * 1024
+"""Of an answer: a master with ten thousand nodes says a tenth of that."""
+_CONNECT_AGAIN_S = 0.02
 
 
 class StatusSocket:
@@ -70,12 +74,40 @@ class StatusSocket:
 
 
 def read_status(path: Path, timeout_s: float = 5.0) -> dict[str, Any]:
-    """The status of the program that owns the socket; raises OSError or ValueError."""
+    """The status of the program that owns the socket, in `timeout_s` altogether, however slowly it comes.
+
+    Raises OSError (TimeoutError for the limit) or ValueError (no JSON object, or one that never ends).
+    """
+    deadline = time.monotonic() + timeout_s
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-        client.settimeout(timeout_s)
-        client.connect(str(path))
-        chunks = []
-        while chunk := client.recv(65536):
+        _connect(client, path, deadline)
+        chunks, size = [], 0
+        while chunk := _receive(client, deadline):
             chunks.append(chunk)
-    status: dict[str, Any] = json.loads(b"".join(chunks))
+            size += len(chunk)
+            if size > MOST_BYTES:
+                raise ValueError(f"more than {MOST_BYTES} bytes")
+    status = json.loads(b"".join(chunks))
+    if not isinstance(status, dict):
+        raise ValueError("not a JSON object")
     return status
+
+
+def _connect(client: socket.socket, path: Path, deadline: float) -> None:
+    """Where as many wait as may wait, a connect on a UNIX socket would block without any limit."""
+    client.setblocking(False)
+    while True:
+        try:
+            return client.connect(str(path))
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise TimeoutError("nobody accepts") from None
+            time.sleep(_CONNECT_AGAIN_S)
+
+
+def _receive(client: socket.socket, deadline: float) -> bytes:
+    left_s = deadline - time.monotonic()
+    if left_s <= 0:
+        raise TimeoutError("the answer did not end in time")
+    client.settimeout(left_s)
+    return client.recv(65536)

@@ -1,14 +1,10 @@
 """The dead letters: messages that the panel will never take, kept for a person (design 01, *What a fault does*).
 
 `var/vmwatch-master.dead` holds one JSON object a line: `time` (ISO 8601), `node`, `epoch`, `seq`, `reason`,
-`message`. Whoever rewrites the file (to discard letters, or to send them again) takes its lock with flock(2) first
-and puts the new file in its place by rename while holding it: a letter is only written to a file that is still in its
-place after its lock was had.
+`message`. How such a file is shared with who reads and rewrites it: `shared/letters.py`.
 """
 
-import fcntl
 import logging
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from vmwatch.shared import letters
 from vmwatch.shared.logs import RateLimit, iso_time
 from vmwatch.supervisor.ledger import Entry
 
@@ -24,8 +21,6 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 1.0
 FAILURE_LOGGED_EVERY_S = 60.0
-_REPLACED_MOST = 3
-"""So often in a row the file may be replaced under our hands before we come back later."""
 
 
 @dataclass(slots=True, eq=False)
@@ -48,6 +43,8 @@ class DeadLetters:
         self.written = 0
         self.failure = ""
         """Why the last attempt to write failed; empty if it did not."""
+        self._lying = _Lines(path)
+        self._discarded = _Lines(path.with_suffix(".discarded"))
 
     def add(self, entry: Entry, reason: str) -> None:
         """Keep this message; `flush` writes it."""
@@ -61,7 +58,7 @@ class DeadLetters:
         if not self._waiting or now < self._retry_at:
             return []
         try:
-            _append(self._path, b"".join(letter.line for letter in self._waiting))
+            letters.append(self._path, b"".join(letter.line for letter in self._waiting))
         except OSError as error:
             self._failed(now, error)
             return []
@@ -89,8 +86,45 @@ class DeadLetters:
             log.error("%s; %d messages wait and are not acknowledged", self.failure, len(self._waiting))
 
     def describe(self) -> dict[str, Any]:
-        """For the status."""
-        return {"written": self.written, "waiting": len(self._waiting), "failure": self.failure}
+        """For the status. `in_file`: letters that lie there now; `discarded`: by a person, since that file began."""
+        return {
+            "written": self.written,
+            "waiting": len(self._waiting),
+            "failure": self.failure,
+            "in_file": self._lying.count(),
+            "discarded": self._discarded.count(),
+        }
+
+
+class _Lines:
+    """How many lines a file has; read only where it has changed, and only what has grown."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: tuple[int, int] = (0, 0)
+        """Its inode and size when it was counted."""
+        self._count = 0
+
+    def count(self) -> int:
+        """0 if there is no such file; as before if it cannot be read."""
+        try:
+            found = self._path.stat()
+            inode, size = self._seen
+            if (found.st_ino, found.st_size) == self._seen:
+                return self._count
+            if found.st_ino != inode or found.st_size < size:
+                size = self._count = 0
+            with self._path.open("rb") as file:
+                file.seek(size)
+                while chunk := file.read(1 << 20):
+                    self._count += chunk.count(b"\n")
+                    size += len(chunk)
+            self._seen = (found.st_ino, size)
+        except FileNotFoundError:
+            self._seen, self._count = (0, 0), 0
+        except OSError as error:
+            log.debug("%s: %s", self._path, error)
+        return self._count
 
 
 def _line(entry: Entry, reason: str) -> bytes:
@@ -112,52 +146,3 @@ def _one_line(raw: bytes) -> Raw | str:
         return Raw(msgspec.json.format(raw, indent=-1))
     except (UnicodeDecodeError, msgspec.MsgspecError, RecursionError):
         return raw.decode(errors="replace")
-
-
-def _append(path: Path, lines: bytes) -> None:
-    """Append and fsync; on failure the file is as it was before. Raises OSError."""
-    handle = _open_locked(path)
-    try:
-        size = os.fstat(handle).st_size
-        if size and os.pread(handle, 1, size - 1) != b"\n":
-            lines = b"\n" + lines  # a crash or a full disk left half a line
-        try:
-            _write_all(handle, lines)
-            os.fsync(handle)
-        except OSError:
-            os.ftruncate(handle, size)
-            raise
-        if not size:
-            _sync_folder(path.parent)
-    finally:
-        os.close(handle)
-
-
-def _open_locked(path: Path) -> int:
-    """The file's descriptor, locked while the file is in its place. Raises OSError (BlockingIOError: in use)."""
-    for _ in range(_REPLACED_MOST):
-        handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(handle), path.stat()):
-                return handle
-        except OSError:
-            os.close(handle)
-            raise
-        os.close(handle)
-    raise BlockingIOError(0, "the file is being replaced")
-
-
-def _write_all(handle: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(handle, view) :]
-
-
-def _sync_folder(folder: Path) -> None:
-    """So that a new file's name is on the disk too."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -124,6 +124,11 @@ class Ledger:
         """A node did since the last report was begun, or its libvirt began or ceased to answer: the panel shall not
         learn it only after the usual time."""
 
+    def new_id(self) -> int:
+        """A number that no entry of this run has; they grow in the order of acceptance."""
+        self._next_id += 1
+        return self._next_id - 1
+
     # From the nodes
 
     def receive(self, now: float, node: str, envelope: Envelope) -> list[Entry]:
@@ -223,9 +228,8 @@ class Ledger:
         if record.unsettled_bytes and record.unsettled_bytes + size > self.credit():
             self.counters["over_credit"] += 1
             return None
-        lane = f"vm {head.vm.uuid}" if head.vm is not None else f"node {record.name}"
-        entry = Entry(self._next_id, stream, head.seq, lane, size, raw, head.token)
-        self._next_id += 1
+        lane = lane_of(record.name, head)
+        entry = Entry(self.new_id(), stream, head.seq, lane, size, raw, head.token)
         self.entries[entry.id] = entry
         stream.window.append(entry)
         stream.received = head.seq
@@ -377,3 +381,8 @@ class Ledger:
         for name in gone:
             del self.nodes[name]
         return gone
+
+
+def lane_of(node: str, head: Head) -> str:
+    """What a message must stay in order with: its VM's, or else its node's."""
+    return f"vm {head.vm.uuid}" if head.vm is not None else f"node {node}"

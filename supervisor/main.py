@@ -7,10 +7,9 @@ from functools import partial
 from pathlib import Path
 
 from vmwatch.shared import program
-from vmwatch.shared.conffile import Loaded, load
-from vmwatch.shared.errors import ConfigurationError
 from vmwatch.shared.exits import Exit
 from vmwatch.shared.handover import WorkerSettings
+from vmwatch.shared.masterfile import load_master_settings
 from vmwatch.shared.paths import Paths
 from vmwatch.shared.reload import Reload
 from vmwatch.shared.settings import MasterSettings
@@ -26,16 +25,7 @@ PURPOSE = "Takes the messages of the nodes and calls the panel with them; acknow
 def main(arguments: Sequence[str] | None = None) -> int:
     """The program; returns its exit code."""
     options = program.parser(PROGRAM, PURPOSE).parse_args(arguments)
-    return program.run(options, PROGRAM, load_settings, partial(serve, options))
-
-
-def load_settings(path: Path) -> Loaded[MasterSettings]:
-    """The master's file; raises ConfigurationError also where a file that it names is not there."""
-    loaded = load(path, MasterSettings)
-    authority = loaded.settings.panel_ca
-    if authority and not Path(authority).is_file():
-        raise ConfigurationError(f"{path}: panel_ca: {authority} is no file; a file of certificates (PEM) is allowed")
-    return loaded
+    return program.run(options, PROGRAM, load_master_settings, partial(serve, options))
 
 
 def serve(options: argparse.Namespace, settings: MasterSettings, paths: Paths) -> int:
@@ -49,7 +39,7 @@ def serve(options: argparse.Namespace, settings: MasterSettings, paths: Paths) -
         status_socket = StatusSocket(paths.socket, status.describe)
         status_socket.start()
         try:
-            master.run(status.take, Reload(config, load_settings, CHANGEABLE).again)
+            master.run(status.take, Reload(config, load_master_settings, CHANGEABLE).again)
         finally:
             status_socket.close()
     finally:

@@ -27,7 +27,7 @@ from vmwatch.shared.handover import (
 from vmwatch.shared.logs import RateLimit
 from vmwatch.shared.paths import Paths
 from vmwatch.shared.report import encode_entries
-from vmwatch.shared.settings import MOST_WORKERS, MasterSettings
+from vmwatch.shared.settings import CONFIGURING, MASTER_CHANGEABLE, MOST_WORKERS, MasterSettings
 from vmwatch.shared.signals import Signals
 from vmwatch.supervisor.channels import Channels
 from vmwatch.supervisor.child import Child
@@ -35,8 +35,10 @@ from vmwatch.supervisor.deadletters import DeadLetters
 from vmwatch.supervisor.dispatcher import DEATHS_ALLOWED, Dispatcher
 from vmwatch.supervisor.ledger import Entry, Ledger
 from vmwatch.supervisor.pool import Lost, Pool
+from vmwatch.supervisor.progress import Progress
 from vmwatch.supervisor.publisher import Publisher
 from vmwatch.supervisor.receiver import Authenticator, Receiver
+from vmwatch.supervisor.returns import Returns
 
 log = logging.getLogger(__name__)
 
@@ -53,22 +55,12 @@ FINISH_MOST_S = 6.0
 """At the end: so long workers may take to finish what they hold. What they do not finish is sent again by its node."""
 KILLED_MOST_S = 1.0
 RESULTS_HWM = 100_000
+INTERVAL_S = 10.0
+"""Said of the node of a dead letter that is sent again; the panel keeps what it knows."""
 PANEL_TROUBLE_LOGGED_EVERY_S = 30.0
 SKEW_WORTH_A_WORD_S = 60.0
 SKEW_LOGGED_EVERY_S = 600.0
-CHANGEABLE = frozenset(
-    (
-        "secret",
-        "secret_previous",
-        "workers",
-        "panel_url",
-        "panel_user",
-        "panel_password",
-        "panel_ca",
-        "panel_timeout",
-        "log_level",
-    )
-)
+CHANGEABLE = MASTER_CHANGEABLE | CONFIGURING
 """What SIGHUP changes while running."""
 
 Reread = Callable[[MasterSettings], MasterSettings | None]
@@ -111,7 +103,9 @@ class Master:
         self._most_in_hand = BATCHES_IN_HAND * settings.batch_max
         self.dispatcher = Dispatcher(self._most_in_hand)
         self.dead_letters = DeadLetters(paths.dead_letters)
+        self.returns = Returns(paths.returned_letters, self.ledger.new_id)
         self.pool = Pool(settings.worker_count, silence_s(settings), self._spawner(settings))
+        self.progress = Progress(now)
         self._resized = 0
         """Of `Signals.more_workers`, what was done."""
         self._presence_with: int | None = None
@@ -123,6 +117,11 @@ class Master:
         self.skews: dict[str, float] = {}
         """By how many seconds each node's clock is behind this one, the way of a frame included."""
         self._skew_logged = RateLimit(SKEW_LOGGED_EVERY_S)
+
+    @property
+    def panel_timeout_s(self) -> float:
+        """How long a call of the panel may take."""
+        return self._settings.panel_timeout
 
     def _spawner(self, settings: MasterSettings) -> Callable[[int, int], Child]:
         told = msgspec.structs.replace(
@@ -148,6 +147,7 @@ class Master:
             self._signals.drain()
             now = self.turned_at = time.monotonic()
             self._take_frames(now)
+            self.dispatcher.add(self.returns.take(now))
             self._turn(now)
             self._hand_out()
             self._tell_presence(now)
@@ -193,6 +193,7 @@ class Master:
         for lost in self.pool.tend(now):
             self._lose(now, lost)
         self._settle_dead_letters(now)
+        self.progress.look(now, len(self.ledger.entries))
         self._acknowledge(now)
 
     def _stop(self, each_turn: Callable[[float], object]) -> None:
@@ -261,14 +262,18 @@ class Master:
 
     def _work(self, entries: Iterable[Entry]) -> HandOver:
         streams: list[StreamLabel] = []
-        index: dict[tuple[str, int], int] = {}
+        index: dict[tuple[str, int, bool], int] = {}
         tasks = []
         for entry in entries:
-            key = (entry.stream.node, entry.stream.epoch)
+            returned = entry.id in self.returns
+            key = (entry.stream.node, entry.stream.epoch, returned)
             if key not in index:
                 index[key] = len(streams)
-                told = self.ledger.report_entry(entry.stream)
-                streams.append(StreamLabel(told.node, told.epoch, told.base, told.agent, told.interval))
+                if returned:
+                    streams.append(StreamLabel(*key[:2], base=0, agent="", interval=INTERVAL_S, returned=True))
+                else:
+                    told = self.ledger.report_entry(entry.stream)
+                    streams.append(StreamLabel(told.node, told.epoch, told.base, told.agent, told.interval))
             tasks.append(Task(entry.id, index[key], entry.seq, entry.lane, entry.raw))
         return HandOver(streams=streams, tasks=tasks)
 
@@ -304,6 +309,7 @@ class Master:
                 return
             result = decode_result(data)
             if self.pool.heard(now, result):
+                self.progress.heard(now, result)
                 self._act_on(now, result)
             else:
                 self.counters["late_results"] += 1
@@ -330,7 +336,8 @@ class Master:
                 self.counters["late_results"] += 1
                 continue
             self.dispatcher.done(result.generation, id_, success=True)
-            self.ledger.settle(entry)
+            if not self.returns.settle(entry):
+                self.ledger.settle(entry)
         for refused in result.refused:
             entry = self.dispatcher.owned(result.generation, refused.id)
             if entry is None:
@@ -368,8 +375,10 @@ class Master:
 
     def _settle_dead_letters(self, now: float) -> None:
         for entry in self.dead_letters.flush(now):
-            self.ledger.refuse(entry)
+            if not self.returns.settle(entry, refused=True):
+                self.ledger.refuse(entry)
             self.counters["refused"] += 1
+        self.returns.flush(now)
 
     def _acknowledge(self, now: float) -> None:
         for node, acknowledgement in self.ledger.acknowledgements(now):

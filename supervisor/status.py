@@ -1,5 +1,6 @@
 """The master's status: a snapshot that its loop takes, told by the thread of the status socket."""
 
+import os
 import time
 from typing import Any
 
@@ -37,6 +38,7 @@ class Status:
         return {
             "program": "vmwatch-master",
             "version": VERSION,
+            "pid": os.getpid(),
             "master": master.name,
             "uptime_s": round(now - self._started, 3),
             "workers_wanted": master.pool.count,
@@ -48,21 +50,28 @@ class Status:
             "streams": [_stream(stream) for stream in master.ledger.streams.values()],
             "in_flight": len(master.ledger.entries),
             "waiting": master.dispatcher.waiting,
+            "stall_s": round(master.progress.stall_s(now), 3),
             "credit_bytes": master.ledger.credit(),
             "counters": dict(master.ledger.counters) | dict(master.counters),
             "acknowledgements": master.publisher.published,
             "rejects": master.receiver.rejects.describe(),
-            "dead_letters": master.dead_letters.describe(),
+            "dead_letters": master.dead_letters.describe() | master.returns.describe(),
+            "panel_timeout_s": master.panel_timeout_s,
+            "panel_answer_age_s": _rounded(master.progress.panel_answer_age_s(now)),
             "panel_trouble": trouble.text if trouble else "",
             "panel_needs_person": trouble.needs_person if trouble else False,
         }
+
+
+def _rounded(age_s: float | None) -> float | None:
+    return None if age_s is None else round(age_s, 3)
 
 
 def _node(now: float, ledger: Ledger, record: NodeRecord, skew_s: float) -> dict[str, Any]:
     stream = ledger.streams.get((record.name, record.epoch))
     return {
         "alive": ledger.is_alive(now, record),
-        "life_age_s": None if record.life_at is None else round(now - record.life_at, 3),
+        "life_age_s": _rounded(None if record.life_at is None else now - record.life_at),
         "heard_age_s": round(now - record.heard_at, 3),
         "epoch": record.epoch,
         "received": stream.received if stream else 0,

@@ -23,7 +23,8 @@ def compose_report(master: str, jobs: Sequence[Job]) -> bytes:
     """The JSON of a report with these messages, each as its node sent it."""
     entries = []
     for (node, epoch), positions in _grouped(jobs).items():
-        label = jobs[positions[0]].stream
+        # Of a dead letter that is sent again, what is known of its node may be old.
+        label = min((jobs[position].stream for position in positions), key=lambda stream: stream.returned)
         entries.append(
             ReportEntry(
                 node=node,
@@ -32,6 +33,7 @@ def compose_report(master: str, jobs: Sequence[Job]) -> bytes:
                 agent=label.agent,
                 interval=label.interval,
                 messages=[Raw(jobs[position].raw) for position in positions],
+                returned=[jobs[position].seq for position in positions if jobs[position].stream.returned],
             )
         )
     return encode(Report(master, entries))

@@ -21,7 +21,7 @@ async def report(call: Call) -> Response:
 
     def job(work: Work) -> list[Verdict]:
         try:
-            verdicts = register(work.draft, decoded, work.now)
+            verdicts = register(work.draft, decoded, work.now, work.registered)
         except MessageError as error:
             raise _error(error) from None
         work.watch.reported(work.monotonic, [(entry.node, entry.epoch) for entry in decoded.nodes if entry.live])

@@ -1,12 +1,12 @@
 """`vmhostnode`: the cluster's nodes."""
 
-import re
 from dataclasses import replace
 from typing import Any
 
 from msgspec import structs
 
 from vmwatch.panel.accounts import Role
+from vmwatch.panel.api.configure import ADDRESS, configurator, stop_nodes
 from vmwatch.panel.board import NodeRow
 from vmwatch.panel.convention import ApiError, Done, Form, Kind, Listing, Params, bad_value, missed
 from vmwatch.panel.functions import ADMIN, OPERATORS, VIEWERS, Call, Function
@@ -15,14 +15,16 @@ from vmwatch.panel.knowledge import Node
 from vmwatch.panel.labels import time_label
 from vmwatch.panel.live import lag_label
 from vmwatch.panel.paging import Page
+from vmwatch.panel.problems import Kind as Problem
+from vmwatch.panel.problems import close_problem
 from vmwatch.panel.recorder import Recorder
+from vmwatch.panel.ssh import SSH_ADDRESS, SSH_ADDRESS_ALLOWED
 from vmwatch.panel.store import Host
 from vmwatch.panel.writer import Work
 from vmwatch.shared.messages import NODE_ID
 
 REACH = ("local", "ssh", "manual")
 """On this machine, over SSH, or not at all: then only its signs of life are judged."""
-_ADDRESS = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.:-]{0,253}[A-Za-z0-9])?")
 _ALLOWED_NAME = "1 to 64 of A-Z a-z 0-9 . _ -"
 
 
@@ -38,12 +40,13 @@ async def edit(call: Call) -> Form | Done:
     reach = params.one_of("reach", REACH)
     params.one_of("allow_install", ("yes", "no"))
     params.matching("libvirt_uri", LIBVIRT_URI, LIBVIRT_URI_ALLOWED)
-    address = params.matching("address", _ADDRESS, "a host name or an IP address")
+    ssh = params.matching("ssh", SSH_ADDRESS, SSH_ADDRESS_ALLOWED)
+    address = params.matching("address", ADDRESS, "a host name or an IP address")
     if not params.given("elid"):
-        return await _add(call, address, reach)
+        return await _add(call, address, reach, ssh)
     row = _row(call, params.get("elid").strip())
     if not params.sok:
-        told = {"address": row.address, "reach": row.reach}
+        told = {"address": row.address, "reach": row.reach, "ssh": row.ssh}
         return Form({"elid": str(row.id), "name": row.name, **told, **_install_fields(row)})
     if params.given("name") and params.get("name") != row.name:
         raise bad_value("name", "is the node's own and cannot be changed here", params.get("name"))
@@ -54,19 +57,21 @@ async def edit(call: Call) -> Form | Done:
             host,
             address=address if "address" in params else host.address,
             reach=reach if "reach" in params else host.reach,
+            ssh=ssh if "ssh" in params else host.ssh,
             **_install_changes(params),
         )
         work.draft.nodes[row.name] = _node(work, row.name)
         work.writes.append(lambda recorder: recorder.save_host(changed))
 
     await call.panel.writer.do(job)
-    return Done({"elid": str(row.id)})
+    return Done({"elid": str(row.id), **_configured(call, row)})
 
 
 async def delete(call: Call) -> Done:
     """The nodes `elid` go from the lists, and what they said of VMs with them; their registered events stay.
 
-    A node that still reports comes back with its next sign of life, and is asked for an inventory.
+    A node that is reached (`reach`) has its service stopped and its file removed first; one that still reports comes
+    back with its next sign of life, and is asked for an inventory.
     """
     rows = [_row(call, elid) for elid in call.params.elids]
     if not call.params.sok:
@@ -76,13 +81,18 @@ async def delete(call: Call) -> Done:
         for row in rows:
             _forget(work, row.name)
 
+    hosts = [call.panel.writer.hosts[row.name] for row in rows]
+    parts = await stop_nodes(call, hosts)
     await call.panel.writer.do(job)
-    return Done({"elid": ", ".join(str(row.id) for row in rows)})
+    told = {"stopped": "; ".join(f"{part.name}: {part.text}" for part in parts)} if parts else {}
+    if managed := [host.name for host in hosts if host.reach]:
+        told["run"] = str(configurator(call).nodes_removed(managed).number)
+    return Done({"elid": ", ".join(str(row.id) for row in rows), **told})
 
 
-async def _add(call: Call, address: str, reach: str) -> Form | Done:
+async def _add(call: Call, address: str, reach: str, ssh: str) -> Form | Done:
     if not call.params.sok:
-        return Form({"name": "", "address": "", "reach": "", "allow_install": "no", "libvirt_uri": ""})
+        return Form({"name": "", "address": "", "reach": "", "ssh": "", "allow_install": "no", "libvirt_uri": ""})
     name = call.params.matching("name", NODE_ID, _ALLOWED_NAME, required=True)
     changes = {"allow_install": False, "libvirt_uri": "", **_install_changes(call.params)}
 
@@ -94,18 +104,29 @@ async def _add(call: Call, address: str, reach: str) -> Form | Done:
 
         def save(recorder: Recorder) -> None:
             # the draft has made the row
-            recorder.save_host(replace(work.hosts[name], address=address, reach=reach, hidden=False, **changes))
+            told = {"address": address, "reach": reach, "ssh": ssh, **changes}
+            recorder.save_host(replace(work.hosts[name], hidden=False, **told))
 
         work.writes.append(save)
 
     await call.panel.writer.do(job)
     row = call.panel.board.node(name)
-    return Done({"elid": str(row.id) if row else name})
+    return Done({"elid": str(row.id) if row else name, **_configured(call, None)})
+
+
+def _configured(call: Call, before: NodeRow | None) -> dict[str, str]:
+    """A node that was added, or whose way changed, is configured in the background; `run`: where to look on."""
+    name = before.name if before is not None else call.params.get("name")
+    now = call.panel.writer.hosts[name]
+    way = (now.reach, now.ssh, now.address)
+    if not now.reach or (before is not None and (before.reach, before.ssh, before.address) == way):
+        return {}
+    return {"run": str(configurator(call).node_added(name).number)}
 
 
 def _refuse_operator(call: Call) -> None:
-    """What lets the panel change domains is an administrator's to say."""
-    named = [name for name in ("allow_install", "libvirt_uri") if name in call.params]
+    """What lets the panel change domains, and where its key goes, is an administrator's to say."""
+    named = [name for name in ("allow_install", "libvirt_uri", "ssh") if name in call.params]
     if named and call.caller is not None and call.caller.account.role not in ADMIN:
         raise ApiError(Kind.ACCESS, named[0], f"{named[0]} is for {Role.ADMIN.value}")
 
@@ -133,6 +154,7 @@ def _forget(work: Work, name: str) -> None:
     for uuid in work.draft.claims_of_node(name):
         work.draft.claims[uuid, name] = None
     work.draft.nodes[name] = structs.replace(_node(work, name), wanted=work.draft.next_token())
+    close_problem(work.draft, work.now, Problem.NODE_STOPPED, name)
     hidden: Host = replace(work.hosts[name], hidden=True)
     work.writes.append(lambda recorder: recorder.save_host(hidden))
 
@@ -145,14 +167,16 @@ def _row(call: Call, elid: str) -> NodeRow:
 
 
 def row_of(node: NodeRow) -> dict[str, str]:
-    """The row as the API shows it; `doubt`: why its word does not count now."""
+    """The row as the API shows it; `doubt`: why its word does not count now; `maintenance`: until when."""
     return {
         "id": str(node.id),
         "name": node.name,
         "address": node.address,
         "reach": node.reach,
+        "ssh": node.ssh,
         "state": node.state,
         "doubt": node.doubt,
+        "maintenance": time_label(node.maintenance),
         "last_seen": time_label(node.seen),
         "lag": lag_label(node),
         "version": node.agent,

@@ -16,7 +16,7 @@ from vmwatch.panel.labels import time_label
 from vmwatch.panel.paging import Page
 from vmwatch.panel.rules import Claim
 from vmwatch.panel.schema import installations
-from vmwatch.panel.store import Host
+from vmwatch.panel.store import Host, Store
 from vmwatch.panel.writer import Work
 from vmwatch.shared.states import State
 
@@ -91,7 +91,7 @@ async def listing(call: Call) -> Listing:
     params = call.params
     outcome = params.one_of("outcome", [outcome.value for outcome in Outcome if outcome])
     uuid = _vm(call, params.get("elid").strip()).uuid if params.given("elid") else ""
-    rows = await call.panel.read(lambda: _stored(call, uuid))
+    rows = await call.panel.read(lambda: installations_of(call.panel.store, uuid))
     chosen = [row_of(row) for row in rows if not outcome or row.outcome == outcome]
     return Page.of(params).cut(chosen)
 
@@ -128,9 +128,10 @@ def _image(params: Params, boot: Boot) -> str:
     return params.matching("image", pattern, allowed)
 
 
-def _stored(call: Call, uuid: str) -> list[Installation]:
+def installations_of(store: Store, uuid: str = "") -> list[Installation]:
+    """Those of a VM, or all, newest first. Reads the database."""
     query = select(installations.c.content).order_by(installations.c.id.desc())
-    with call.panel.store.reading() as connection:
+    with store.reading() as connection:
         found = connection.execute(query.where(installations.c.uuid == uuid) if uuid else query).scalars()
         return [msgspec.json.decode(content, type=Installation) for content in found]
 

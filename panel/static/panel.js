@@ -168,16 +168,40 @@
     fresh(row);
   }
 
+  function maintenance(until) {
+    if (!until) return [];
+    const note = make("span", "maintenance", "maintenance until ");
+    note.append(moment(until));
+    return [note];
+  }
+
+  // The VM that a page of events is about.
+  function applySubject(vm) {
+    const card = document.getElementById("subject");
+    if (!card || card.dataset.uuid !== vm.uuid) return;
+    card.querySelector("h2").textContent = vm.name;
+    card.querySelector(".status").replaceChildren(state(vm.state));
+    card.querySelector(".node").textContent = vm.node;
+    card.querySelector(".node").href = `/vmmgr?${new URLSearchParams({ func: "vm", hostnode: vm.node })}`;
+    card.querySelector(".since").replaceChildren(moment(vm.since));
+    card.querySelector(".warnings").replaceChildren(...vm.warnings.map(warning));
+    card.querySelectorAll("time").forEach(showTime);
+  }
+
   function applyNode(node) {
     const row = rows.get(node.name);
-    if (!row || node.hidden) return location.reload(); // a node more or less is rare
+    if (!row || node.hidden) {
+      // A node more or less is rare; but what somebody types, or has just sent, must not be lost with the page.
+      if (!document.querySelector("details[open]")) location.reload();
+      return;
+    }
     row.querySelector(".seen").replaceChildren(moment(node.seen));
     row.querySelector(".lag").textContent = node.lag ? `${node.lag} s` : "–";
     row.querySelector(".vms").textContent = node.vms;
     row.querySelector(".version").textContent = node.version || "–";
-    row.querySelectorAll("time").forEach(showTime);
-    row.querySelector(".status").replaceChildren(state(node.state));
+    row.querySelector(".status").replaceChildren(state(node.state), ...maintenance(node.maintenance));
     row.querySelector(".status").title = node.doubt;
+    row.querySelectorAll("time").forEach(showTime);
     sign(row, node.ago);
     showSign(row);
   }
@@ -211,6 +235,7 @@
       warned.textContent = change.warned;
       if (change.warned) warned.closest("li").hidden = false;
     } else if (page === "eventlog") {
+      change.vms.forEach(applySubject);
       change.events.forEach(applyEvent);
       document.getElementById("empty").hidden = rows.size > 0;
     } else if (page === "problems" || page === "problem") {

@@ -16,6 +16,7 @@ import pytest
 from tests.testbed import guests
 from tests.testbed.migration import Hypervisors, Migration, Way, boot
 from tests.testbed.qemu import QemuDaemon, needs_root
+from tests.testbed.service import Service
 from tests.testbed.stack import Row, Stack
 from tests.testbed.waiting import LOOPBACK, free_port, free_port_pair, wait_until
 from tests.testbed.wire import Wire
@@ -140,6 +141,7 @@ def test_there_and_back_with_a_definition_on_both_sides(cluster: Stack, hypervis
         arrived = hypervisors.connect(hypervisors.destination).lookupByUUIDString(vm)
         with Migration(arrived, hypervisors.source, flags=libvirt.VIR_MIGRATE_PERSIST_DEST) as back:
             assert back.finish() == ""
+        wait_until(lambda: ("stopped", "migrated") in told(cluster, vm, DESTINATION), "the other end's last word")
         cluster.wait_drained()
         wait_shown(cluster, vm, "running", SOURCE)
     assert watching.states <= {"running", "paused"}, watching.shown
@@ -221,6 +223,12 @@ def silent(stack: Stack, node: str) -> bool:
     return any(row["name"] == node and row["doubt"] for row in stack.panel.rows("vmhostnode"))
 
 
+def domains_listed(agent: Service) -> int | None:
+    """How many domains its last listing had."""
+    domains: int | None = agent.status.get("inventory", {}).get("domains")
+    return domains
+
+
 @contextlib.contextmanager
 def behind_wires(stack: Stack, node: str, libvirt_uri: str) -> Iterator[list[Wire]]:
     """A node whose way to the master goes over wires: frames, and acknowledgements."""
@@ -297,24 +305,26 @@ def test_a_vm_that_arrives_on_a_node_that_is_cut_off_from_the_master_is_never_sh
 
 
 def test_a_migration_that_takes_the_definition_along_leaves_no_claim_at_its_source(
-    cluster: Stack, hypervisors: Hypervisors
+    stack: Stack, hypervisors: Hypervisors
 ) -> None:
     """libvirt tells no `undefined` of it: the source's agent lists soon, not only when its interval is over."""
     domain = hypervisors.start("web")
     vm = domain.UUIDString()
-    wait_shown(cluster, vm, "running", SOURCE)
+    source = stack.start_node(SOURCE, hypervisors.source.uri, heartbeat_interval=HEARTBEAT_S)
+    stack.start_node(DESTINATION, hypervisors.destination.uri, heartbeat_interval=HEARTBEAT_S)
+    wait_shown(stack, vm, "running", SOURCE)
+    wait_until(lambda: domains_listed(source) == 1, "the source's first listing")
     flags = libvirt.VIR_MIGRATE_PERSIST_DEST | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
-    with Watching(cluster, vm) as watching:
+    with Watching(stack, vm) as watching:
         with Migration(domain, hypervisors.destination, flags=flags) as migration:
             assert migration.finish() == ""
-        wait_shown(cluster, vm, "running", DESTINATION)
-        source = cluster.nodes[SOURCE]
-        wait_until(lambda: source.status["inventory"]["domains"] == 0, "the source to list that it has nothing")
-        cluster.wait_drained()
+        wait_shown(stack, vm, "running", DESTINATION)
+        wait_until(lambda: domains_listed(source) == 0, "the source to list that it has nothing")
+        stack.wait_drained()
         arrived = hypervisors.connect(hypervisors.destination).lookupByUUIDString(vm)
         arrived.destroy()
         arrived.undefine()
-        wait_until(lambda: shown(cluster, vm) is None, "the VM to be gone from the picture")
+        wait_until(lambda: shown(stack, vm) is None, "the VM to be gone from the picture")
     assert ("shutoff", SOURCE) not in watching.shown
     assert watching.states <= {"running", "paused", "unknown", "in_shutdown", "shutoff", "none"}
 

@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from tests.integration.test_panel_api import set_user
 from tests.testbed.heart import Heart
 from tests.testbed.stack import ADMIN, SERVICE, Panel
+from tests.testbed.waiting import wait_until
 from tests.unit.panel.reports import NODE, Message, entry, event, inventory, report, stats, uuid_of
 from vmwatch.panel.identity import COOKIE
 from vmwatch.panel.watch import NO_LIFE
@@ -196,6 +197,90 @@ def test_an_installation_is_shown_while_it_goes_on_and_leads_to_how_it_came_out(
     expect(page.get_by_text("the time limit of 25 s has passed").first).to_be_visible()
 
 
+@pytest.fixture
+def installable(panel: Panel) -> Iterator[Panel]:
+    """With a VM, `web`, on a node where an installation may begin; its libvirt answers nobody."""
+    with Heart(panel, web="shutoff", db="running"):
+        wait_until(lambda: len(panel.vms()) == 2, "the VMs")
+        nowhere = "qemu+unix:///system?socket=/none/libvirt-sock"
+        panel.change("vmhostnode.edit", elid=NODE, allow_install="yes", libvirt_uri=nowhere)
+        yield panel
+
+
+def test_an_installation_begins_and_is_cancelled_on_its_pages(page: Page, installable: Panel) -> None:
+    sign_in(page, installable, f"func=eventlog&uuid={uuid_of('web')}")
+    expect(page.locator("#subject .state")).to_have_text("shutoff")
+    page.get_by_role("link", name="Install…").click()
+    expect(page.get_by_role("heading", name="Install an operating system")).to_be_visible()
+    page.get_by_label("Image").fill("setup.iso")
+    page.get_by_label("Reboots expected").fill("3")
+    page.get_by_role("button", name="Install").click()
+    # What is wrong stands at its field, and nothing that was typed is lost.
+    image = page.get_by_label("Image")
+    expect(image).to_have_attribute("aria-invalid", "true")
+    expect(image).to_have_value("setup.iso")
+    expect(page.locator("#wrong-image")).to_contain_text("absolute path, on the VM's node, of a .iso file is allowed")
+    expect(page.get_by_label("Reboots expected")).to_have_value("3")
+    image.fill("/iso/setup.iso")
+    page.get_by_role("button", name="Install").click()
+    expect(page.get_by_role("heading", name="Installations")).to_be_visible()
+    row = page.locator("tbody tr")
+    expect(row).to_have_count(1)
+    expect(row.locator(".state")).to_have_text("under way")
+    expect(row).to_contain_text("/iso/setup.iso")
+    page.get_by_role("button", name="Cancel").click()
+    expect(row.locator(".state")).to_have_text("cancelled")
+    expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
+
+
+def test_an_installation_that_is_refused_says_why_before_and_after(page: Page, installable: Panel) -> None:
+    sign_in(page, installable, f"func=vm.install&elid={uuid_of('db')}")
+    expect(page.locator(".notice")).to_contain_text("db is running; shut it off first")
+    page.get_by_role("button", name="Install").click()
+    expect(page.get_by_role("alert")).to_contain_text("db is running on kvm-01; shut it off first")
+    installable.change("vmhostnode.edit", elid=NODE, allow_install="no")
+    page.goto(f"{installable.url}?func=vm.install&elid={uuid_of('web')}")
+    expect(page.locator(".notice")).to_contain_text("Installing is not allowed on kvm-01")
+    page.goto(f"{installable.url}?func=vm.install&elid=nothing")
+    expect(page.get_by_role("alert")).to_contain_text("there is no vm 'nothing'")
+
+
+def test_a_viewer_has_no_way_to_install(page: Page, panel: Panel) -> None:
+    settle(panel, entry(event(1, "web", "stopped", "")))
+    set_user(panel, "viewer", "a viewer's password", "viewer")
+    page.goto(f"{panel.url}?func=eventlog&uuid={uuid_of('web')}")
+    page.get_by_label("Name").fill("viewer")
+    page.get_by_label("Password").fill("a viewer's password")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.locator("#subject h2")).to_have_text("web")
+    expect(page.get_by_role("link", name="Install…")).to_have_count(0)
+    page.goto(f"{panel.url}?func=vm.install&elid={uuid_of('web')}")
+    expect(page.get_by_role("alert")).to_contain_text("is for administrators and operators")
+    page.goto(f"{panel.url}?func=vm.install.list")
+    expect(page.get_by_text("Nothing was installed yet.")).to_be_visible()
+
+
+def test_the_vm_above_its_events_is_live(page: Page, panel: Panel) -> None:
+    settle(panel, entry(event(1, "web")))
+    sign_in(page, panel, f"func=eventlog&uuid={uuid_of('web')}")
+    is_live(page)
+    expect(page.locator("#subject .state")).to_have_text("running")
+    settle(panel, entry(event(2, "web", "suspended", "paused"), event(3, "db", "stopped", "")))
+    expect(page.locator("#subject .state")).to_have_text("paused")
+
+
+def test_a_problem_leads_to_what_it_is_about(page: Page, panel: Panel) -> None:
+    settle(panel, entry(event(1, "web")))
+    panel.change("problems.register", type="vm_duplicate", object=uuid_of("web"), description="on two nodes")
+    panel.change("problems.register", type="vmwatch_node_stopped", object=NODE, description="stopped")
+    sign_in(page, panel, "func=problems")
+    page.get_by_role("link", name="the VM").click()
+    expect(page.locator("#subject h2")).to_have_text("web")
+    page.goto(f"{panel.url}?func=problems")
+    page.get_by_role("link", name=NODE).click()
+    expect(page.locator("#rows tbody tr")).to_have_count(1)
+
+
 def test_events_come_on_top_and_only_of_the_vm_that_is_looked_at(page: Page, panel: Panel) -> None:
     settle(panel, entry(event(1, "web"), event(2, "db")))
     sign_in(page, panel, f"func=eventlog&uuid={uuid_of('web')}")
@@ -313,19 +398,25 @@ def test_a_page_comes_back_to_life_after_the_panel_was_killed(page: Page, panel:
     assert names(page) == ["web"]
 
 
-@pytest.mark.parametrize("func", ["vm", "eventlog", "vmhostnode", "policy", "logon"])
+LIVE = ("vm", "eventlog", "vmhostnode")
+PHONE_PAGES = [*LIVE, "problems", "policy", "logon", "eventlog&uuid=", "vm.install&elid=", "vm.install.list&elid="]
+
+
+@pytest.mark.parametrize("func", PHONE_PAGES)
 def test_no_page_is_wider_than_a_phone(page: Page, panel: Panel, func: str) -> None:
     name = "w" * 300
+    func += uuid_of(name) if func.endswith("=") else ""
     panel.change("policy.edit", check_vm_activity="on", activity_exempt="e" * 300)
     settle(panel, entry(event(1, name), event(2, HOSTILE), idle(3, 2000.0, name=name), node="n" * 64))
     settle(panel, entry(idle(4, 2600.0, name=name), node="n" * 64))
+    panel.change("problems.register", type="vm_install_failed", object=uuid_of(name), description="d" * 300)
     page.set_viewport_size({"width": PHONE, "height": 760})
     if func == "logon":
         page.goto(f"{panel.url}?func=logon")
     else:
         sign_in(page, panel, f"func={func}")
         expect(page.locator("main h1")).to_be_visible()
-        if func != "policy":  # nothing on it changes by itself
+        if func.partition("&")[0] in LIVE:  # nothing on the others changes by itself
             is_live(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE
 

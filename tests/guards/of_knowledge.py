@@ -133,26 +133,26 @@ KNOWN = (
 PROBLEM = (
     _of_problems(
         "a-problem-keeps-its-beginning",
-        "first = before.first if before.is_open else now",
-        "first = now",
+        "problems.problems[key] = seen if before.is_open else _reopen(seen, now)",
+        "problems.problems[key] = replace(seen, first=now) if before.is_open else _reopen(seen, now)",
         "Problems: since when",
     ),
     _of_problems(
         "a-problem-that-comes-back-begins-anew",
-        "first = before.first if before.is_open else now",
-        "first = before.first",
+        "opened = replace(before, first=now, phase=phase, closed=0.0)",
+        "opened = replace(before, phase=phase, closed=0.0)",
         "Problems: since when",
     ),
     _of_problems(
         "a-lasting-problem-is-not-counted",
-        "    if before is None or not before.is_open:\n        return raise_problem(",
-        "    if True:\n        return raise_problem(",
+        "    if before is None or not before.is_open or before.gone:\n",
+        "    if True:\n",
         "6: as the same problem, not as a new one each minute",
     ),
     _of_problems(
         "a-solved-problem-is-opened-again",
-        "    if before is None or not before.is_open:\n        return raise_problem(",
-        "    if before is None:\n        return raise_problem(",
+        "    if before is None or not before.is_open or before.gone:\n",
+        "    if before is None:\n",
         "6: it reopens as the same problem",
     ),
     _of_problems(

@@ -34,7 +34,7 @@ REGISTERING = (
     ),
     _guard(
         "a-registered-message-is-remembered",
-        "        draft.keys.setdefault(key, set()).update(registered)\n",
+        "        draft.keys.setdefault(key, set()).update(taken)\n",
         "        pass\n",
         "9: every event is registered once",
     ),
@@ -65,13 +65,13 @@ REGISTERING = (
     ),
     _guard(
         "messages-keep-an-epoch-open",
-        "now if entry.messages else epoch.active)",
+        "now if active else epoch.active)",
         "epoch.active)",
         "vmwatch.report: activity",
     ),
     _guard(
         "a-sign-of-life-keeps-no-epoch-open",
-        "now if entry.messages else epoch.active)",
+        "now if active else epoch.active)",
         "now)",
         "vmwatch.report: the last message counts",
     ),

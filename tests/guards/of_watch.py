@@ -202,7 +202,12 @@ TELLING = (
         "if silent:",
         "Problems: before the first node there is nothing to report",
     ),
-    _guard("a-master-that-is-back-is-no-problem", "elif not silent:", "elif False:", "Problems: they close themselves"),
+    _guard(
+        "a-master-that-is-back-is-no-problem",
+        "elif not silent and stopped is not None and self._disproves(stopped, now, wall):",
+        "elif False:",
+        "Problems: they close themselves",
+    ),
     *(
         _guard(f"{word}-is-a-problem", f"{reason}: Kind.{kind}", f'"{reason}": Kind.{kind}', "Problems: of this type")
         for word, reason, kind in (

@@ -41,7 +41,7 @@ _FIRST: dict[str, tuple[str, ...]] = {
 }
 """The tests of each core, those that find most first."""
 _NOT_SIMULATED = {"panel/activity.py", "panel/installation.py", "panel/installations.py"}
-_OUTCOME = re.compile(r"^(?:FAILED|ERROR) (\S+)(?: - (.*))?$", re.MULTILINE)
+_OUTCOME = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - (.*))?$", re.MULTILINE)
 _UNFAIR = re.compile(r"\b(NameError|SyntaxError|AttributeError|TypeError|UnboundLocalError|ImportError)\b")
 
 

@@ -20,9 +20,10 @@ from tests.testbed.stack import ADMIN, SERVICE, Panel
 from tests.testbed.testdriver import TestDriverDaemon
 from tests.testbed.waiting import wait_until
 from tests.unit.panel.reports import EPOCH, Message, entry, inventory, report, uuid_of
-from vmwatch.panel.hypervisors import MOST_ON_NODE, Hypervisors, libvirt_uri
+from vmwatch.panel.hypervisors import Hypervisors, libvirt_uri
 from vmwatch.panel.installation import Action, Answer, Boot, Installation, Kind, Verb
 from vmwatch.panel.libvirtaction import Order, perform
+from vmwatch.panel.places import MOST_ON_NODE, Places
 from vmwatch.panel.store import Host
 from vmwatch.shared.report import Verdict, decode_answer
 
@@ -263,6 +264,36 @@ def test_a_hung_hypervisor_delays_no_other_and_leaves_no_process(tmp_path: Path)
     assert [answer.kind for answer in answers] == [Kind.DONE] * 2  # there is no such VM: nothing to put back
     assert {(answer.kind, answer.text) for answer in late} == {(Kind.AGAIN, "libvirt did not answer within 20 s")}
     assert not [child for child in psutil.Process().children() if "libvirtaction" in " ".join(child.cmdline())]
+
+
+@needs_libvirtd()
+def test_more_hung_hypervisors_than_there_are_places_keep_none_from_a_good_one(tmp_path: Path) -> None:
+    async def all_of(frozen: str, good: str) -> tuple[list[Answer], list[Answer]]:
+        hypervisors = Hypervisors(600.0, 1.0, Places(quick=2, slow=1))
+
+        async def at(name: str, uri: str) -> Answer:
+            return await hypervisors.perform(installation(name), Action(Verb.RESTORE), Host(1, name, libvirt_uri=uri))
+
+        hung = [asyncio.create_task(at(f"a{number}", frozen)) for number in range(4)]
+        await asyncio.sleep(0)
+        answers = [await at("b", good)]
+        # Those that were ended ask again; the first of them answers now, and does not wait for what hangs either.
+        hung += [asyncio.create_task(at(f"a{number}", frozen)) for number in (1, 2)]
+        await asyncio.sleep(0)
+        answers.append(await at("a0", good))
+        hanging = [task for task in hung if not task.done()]
+        for task in hanging:
+            task.cancel()
+        await asyncio.gather(*hanging, return_exceptions=True)
+        return answers, [task.result() for task in hung if task not in hanging]
+
+    with TestDriverDaemon(tmp_path / "a") as frozen, TestDriverDaemon(tmp_path / "b") as good:
+        frozen.freeze()
+        answers, ended = asyncio.run(all_of(frozen.uri, good.uri))
+        frozen.thaw()
+    assert [answer.kind for answer in answers] == [Kind.DONE] * 2
+    assert ended
+    assert all("and others waited" in answer.text for answer in ended)
 
 
 DISKS = """\

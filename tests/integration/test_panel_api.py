@@ -600,7 +600,7 @@ def test_a_node_appears_by_itself_and_tells_of_its_last_sign_of_life(panel: Pane
 
 def test_a_node_is_added_edited_and_refused_twice(panel: Panel) -> None:
     form = post(panel, "vmhostnode.edit")
-    assert set(form) == {"$func", "name", "address", "reach", "allow_install", "libvirt_uri"}
+    assert set(form) == {"$func", "name", "address", "reach", "ssh", "allow_install", "libvirt_uri"}
     added = post(panel, "vmhostnode.edit", name="kvm-09", address="10.0.0.9", reach="ssh", sok="ok")
     elid = added["tparams"]["elid"]["$"]
     assert error_of(post(panel, "vmhostnode.edit", name="kvm-09", sok="ok")) == ("exists", "name")

@@ -44,6 +44,9 @@ files = {prefix}/conf.d/*.conf
 class Supervisord:
     """A supervisord with our program files, and nothing of its own but its socket and its log."""
 
+    launched: tuple[str, ...] = ("-m", "supervisor.supervisord")
+    """What the interpreter runs."""
+
     def __init__(self, prefix: Path) -> None:
         self.prefix = prefix
         self.port = free_port_pair()
@@ -57,7 +60,7 @@ class Supervisord:
         self.configure_node()
         bin_folder = str(Path(sys.executable).parent)
         self.kept = Kept(
-            [sys.executable, "-I", "-m", "supervisor.supervisord", "-c", str(prefix / "supervisord.conf")],
+            [sys.executable, "-I", *self.launched, "-c", str(prefix / "supervisord.conf")],
             log=prefix / "supervisord.out",
             environment={**os.environ, "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"},
         )

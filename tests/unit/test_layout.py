@@ -6,15 +6,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAMS = ("node", "supervisor", "workers", "panel", "cli")
+PROGRAMS = ("node", "supervisor", "workers", "panel", "healthcheck", "cli")
 CORES = (
     "node/sender.py",
     "supervisor/ledger.py",
     "supervisor/dispatcher.py",
     "workers/batcher.py",
     "workers/verdicts.py",
+    "healthcheck/watcher.py",
     "panel/rules.py",
+    "panel/checkup.py",
     "panel/knowledge.py",
+    "panel/maintenance.py",
     "panel/problems.py",
     "panel/solving.py",
     "panel/complaints.py",
@@ -25,6 +28,21 @@ CORES = (
     "panel/activity.py",
     "panel/installation.py",
     "panel/installations.py",
+    "supervisor/progress.py",
+    "healthcheck/levels.py",
+    "healthcheck/ranges.py",
+    "healthcheck/figures.py",
+    "healthcheck/facts.py",
+    "healthcheck/processhealth.py",
+    "healthcheck/masterhealth.py",
+    "healthcheck/nodehealth.py",
+    "healthcheck/verdict.py",
+    "healthcheck/answer.py",
+    "panel/configureaddress.py",
+    "panel/configureplan.py",
+    "panel/configurereport.py",
+    "shared/confedit.py",
+    "panel/places.py",
 )
 PURE = {
     "__future__",
@@ -35,6 +53,7 @@ PURE = {
     "hashlib",
     "heapq",
     "hmac",
+    "ipaddress",
     "itertools",
     "math",
     "msgspec",

@@ -154,3 +154,10 @@ def test_a_vm_of_another_node_is_not_forgotten_by_a_listing_of_this_one() -> Non
     effect = after_inventory({UUID: claim(State.SHUTOFF)}, NOTHING, 1, inventory((OTHER, State.RUNNING)), 7)
     assert effect is not None
     assert set(effect.claims) == {UUID, OTHER}
+
+
+def test_a_stopped_vm_of_which_something_was_told_since_a_listing_is_not_forgotten_for_lack_in_it() -> None:
+    known = told(claim(State.SHUTOFF), (12, "undefined", "renamed"))
+    effect = after_inventory({UUID: known}, NOTHING, 1, inventory((OTHER, State.RUNNING)), 7)
+    assert effect is not None
+    assert UUID not in effect.claims

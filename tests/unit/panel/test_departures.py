@@ -353,10 +353,13 @@ def test_a_way_back_that_fails_without_a_definition_leaves_the_vm_away() -> None
     assert cluster.state() is State.UNKNOWN
 
 
-def test_a_migration_that_fails_twice_is_over_with_any_word_of_another_node() -> None:
+@pytest.mark.parametrize("lists", [False, True])
+def test_a_migration_that_fails_twice_is_over_with_any_word_of_another_node(lists: bool) -> None:
     cluster = Cluster()
     source, destination = Node("source"), Node("destination")
     tell(cluster, destination, INCOMING, FAILED, INCOMING, FAILED)
+    if lists:
+        cluster.hear(destination, destination.inventory(domain("shutoff", reason=6)))
     assert cluster.state() is State.UNKNOWN
     cluster.hear(source, source.inventory(domain("shutoff")))
     assert cluster.place() == ("source", "shutoff")
@@ -373,3 +376,34 @@ def test_a_vm_that_left_and_is_back_before_its_departure_was_paid_is_back() -> N
     assert cluster.place() == ("source", "running")
     tell(cluster, source, ENDED)
     assert cluster.place() == ("source", "shutoff")
+
+
+def test_an_end_that_waited_and_is_not_listed_any_more_leaves_nothing_to_look_for() -> None:
+    """The migration failed, and nobody told."""
+    cluster = Cluster()
+    source, destination = running(cluster)
+    tell(cluster, destination, INCOMING)
+    cluster.hear(destination, destination.inventory(domain("running", uuid=OTHER, name="db")))
+    assert cluster.place() == ("source", "running")
+    tell(cluster, source, ("stopped", "destroyed"))
+    assert cluster.place() == ("source", "shutoff")
+
+
+def test_a_running_vm_that_is_listed_no_more_is_gone_with_its_definition_when_nobody_has_it() -> None:
+    cluster = Cluster()
+    source, destination = running(cluster)
+    asked = asked_of(cluster, source, destination)
+    asked.lists["source"] = [domain("running", uuid=OTHER, name="db")]
+    cluster.hear(source, source.inventory(*asked.lists["source"]))
+    assert cluster.state() is State.UNKNOWN
+    asked.turn(ARRIVES_WITHIN_S + 5)
+    assert cluster.state() is State.ABSENT
+
+
+def test_a_vm_that_its_source_lists_no_more_and_that_arrived_and_ended_elsewhere_is_gone() -> None:
+    """Its definition went with it, and was told of by nobody."""
+    cluster = Cluster()
+    source, destination = running(cluster)
+    cluster.hear(source, source.inventory(domain("running", uuid=OTHER, name="db")))
+    tell(cluster, destination, INCOMING, DEFINED, ARRIVED, ENDED, ("undefined", "removed"))
+    assert cluster.state() is State.ABSENT

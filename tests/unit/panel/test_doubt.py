@@ -261,3 +261,13 @@ def test_two_empty_listings_of_two_runs_of_the_agent_are_not_two_of_one() -> Non
     assert cluster.state() is State.UNKNOWN
     cluster.turn(30, answering.beat)
     assert cluster.state() is State.ABSENT
+
+
+@pytest.mark.parametrize("steps", [[("started", "booted")], [("reboot", "")]])
+def test_a_node_that_suddenly_lacks_a_vm_of_which_no_definition_is_known_is_doubted(
+    steps: list[tuple[str, str]],
+) -> None:
+    """Running, or known only to be there."""
+    cluster, node = Cluster(), Node("kvm-01")
+    cluster.hear(node, *(node.event(*step) for step in steps), node.inventory())
+    assert cluster.known.nodes["kvm-01"].doubt == EMPTY

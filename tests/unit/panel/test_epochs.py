@@ -59,3 +59,12 @@ def test_a_late_report_of_an_older_epoch_does_not_lower_the_newest_one() -> None
     known = two_epochs()
     commit(known, entry(event(2)))
     assert known.nodes["a"].newest_epoch == 6
+
+
+def test_a_message_at_the_base_is_known_by_its_key_also_when_the_base_has_risen_to_it() -> None:
+    known = Known("run")
+    commit(known, entry(event(8), event(9)))
+    commit(known, entry(base=9))
+    assert known.keys["a", 5] == {9}
+    _, verdicts = commit(known, entry(event(8), event(9), base=9))
+    assert counts(verdicts[0]) == (0, 2, 0)

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmwatch.panel.expiry import AHEAD_S, DAY_S, Label, Sample, Thinning, last_old, present
+from vmwatch.panel.expiry import AHEAD_S, DAY_S, Finished, Label, Sample, Thinning, forgettable, last_old, present
 from vmwatch.panel.pace import Pace
 
 NOW = 1_800_000_000.0
@@ -106,3 +106,22 @@ def test_steps_settle_where_they_take_the_wanted_time() -> None:
         for _ in range(20):
             pace.took(pace.rows, pace.rows * seconds_a_row)
         assert pace.rows == min(2000, int(0.01 / seconds_a_row)) or abs(pace.rows * seconds_a_row - 0.01) < 1e-3
+
+
+FINISHED = st.lists(st.builds(Finished, st.integers(1, 60), st.sampled_from("abc"), st.integers(0, 100).map(float)))
+
+
+@given(FINISHED, st.sets(st.sampled_from("abc")), st.integers(0, 100))
+def test_old_installations_go_but_the_newest_of_a_vm_that_is_there_and_the_last_of_all(
+    found: list[Finished], there: set[str], oldest: int
+) -> None:
+    found = list({row.id: row for row in found}.values())
+    gone = forgettable(found, oldest, there)
+    left = [row for row in found if row not in gone]
+    assert all(row.ended < oldest for row in gone)
+    assert not found or max(row.id for row in found) == max(row.id for row in left)
+    for uuid in there:
+        of_vm = [row.id for row in found if row.uuid == uuid]
+        assert not of_vm or max(of_vm) in [row.id for row in left]
+    # No more than one for each VM that is there, one more, and what is young.
+    assert len([row for row in left if row.ended < oldest]) <= len(there) + 1

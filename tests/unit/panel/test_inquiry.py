@@ -66,3 +66,12 @@ def test_a_node_that_never_gave_a_sign_of_life_is_not_waited_for() -> None:
     old = Node("old")
     cluster.hear(old, old.event("started", "booted"), live=False)
     assert ask(cluster, inquiry, old)
+
+
+def test_a_node_that_takes_its_time_is_asked_once() -> None:
+    cluster, inquiry = Cluster(), Inquiry()
+    a, _ = two(cluster)
+    assert not ask(cluster, inquiry, a)
+    token = cluster.wanted(a)
+    assert not ask(cluster, inquiry, a)
+    assert cluster.wanted(a) == token

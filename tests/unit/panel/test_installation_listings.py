@@ -57,6 +57,8 @@ def test_another_nodes_listing_tells_nothing_and_one_that_is_done_is_left_alone(
     assert of(known) == done
     draft = Draft(known)
     assert draft.installations_on(NODE) == []
+    draft.installations[uuid_of("web")] = done
+    assert draft.installations_on(NODE) == []
     draft.installations[uuid_of("web")] = running()
     assert draft.installations_on(NODE) == [running()]
     assert draft.installations_on("kvm-02") == []

@@ -15,6 +15,7 @@ from vmwatch.panel.expiry import DAY_S
 from vmwatch.panel.functions import Panel
 from vmwatch.panel.identity import Identity
 from vmwatch.panel.live import Live
+from vmwatch.panel.maintenance import Maintenance, begin
 from vmwatch.panel.mender import MOST_ATTEMPTS
 from vmwatch.panel.problems import USUAL_PERIOD_S, Kind, Level, Phase, Problem, close_problem, raise_problem
 from vmwatch.panel.retention import Retention
@@ -68,6 +69,9 @@ class Clinic:
 
     async def get_well(self, subject: str) -> None:
         await self.writer.do(lambda work: close_problem(work.draft, work.now, Kind.NODE_STOPPED, subject))
+
+    async def maintain(self, subject: str, until_s: float) -> None:
+        await self.writer.do(lambda work: begin(work.draft, Maintenance(subject, work.now, until_s)))
 
     async def solve(self, subject: str) -> int:
         return await self.panel.mender.solve((Kind.NODE_STOPPED, subject), "admin")
@@ -135,9 +139,9 @@ def test_what_is_due_is_solved_by_itself_and_what_is_not_due_waits(clinic: Calla
 
 def test_an_object_in_maintenance_is_left_alone_unless_a_person_asks(clinic: Callable[..., Clinic]) -> None:
     here = clinic(succeeds)
-    here.board.maintenance = {"muted": START + DAY_S}
 
     async def scenario() -> None:
+        await here.maintain("muted", START + DAY_S)
         await here.fall_ill("muted", "other")
         here.clock.now += USUAL_PERIOD_S
         await here.in_phase("other", Phase.SOLVED)

@@ -83,11 +83,10 @@ def test_plain_http_on_another_address_needs_the_option_and_is_a_warning(conf: P
     assert "in clear" in load(conf).settings.warnings()[0]
 
 
-def test_unknown_names_and_options_and_those_without_effect_yet_are_warnings(conf: Path) -> None:
+def test_unknown_names_and_options_are_warnings(conf: Path) -> None:
     conf.write_text("Nonsense 1\nOption Nonsense\nVmwatchListenPort 1600\n")
     warnings = load(conf).warnings
     assert [warning.partition(": ")[2] for warning in warnings] == [
         "unknown name 'Nonsense' is ignored",
         "unknown option 'Nonsense' is ignored",
-        "VmwatchListenPort is not effective yet in this version",
     ]

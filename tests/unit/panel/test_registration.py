@@ -53,6 +53,20 @@ def test_a_message_is_applied_once_and_known_ever_after() -> None:
     assert [row.seq for row in draft.events] == [3]
 
 
+def test_a_canary_is_known_by_its_key_and_leaves_nothing_else() -> None:
+    known = Known("run")
+    started = {"seq": 1, "prev": 0, "time": 1.0, "type": "agent", "what": "started"}
+    canary = {"seq": 2, "prev": 1, "time": 2.0, "type": "agent", "what": "canary"}
+    commit(known, entry(started, event(3)))
+    vms, before = {uuid: dict(claims) for uuid, claims in known.vms.items()}, known.nodes["a"]
+    draft, verdicts = commit(known, entry(canary))
+    assert counts(verdicts[0]) == (1, 0, 0)
+    assert (draft.events, draft.stats, known.vms, known.nodes["a"]) == ([], [], vms, before)
+    assert known.nodes["a"].said == "started"
+    _, verdicts = commit(known, entry(canary))
+    assert counts(verdicts[0]) == (0, 1, 0)
+
+
 def test_the_same_seq_of_another_epoch_or_node_is_another_message() -> None:
     known = Known("run")
     _, verdicts = commit(known, entry(event(1)), entry(event(1), epoch=6), entry(event(1), node="b"))

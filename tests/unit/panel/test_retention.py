@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,13 +10,15 @@ import pytest
 from sqlalchemy import func, select, text
 
 from tests.unit.panel.clock import FakeClock
-from tests.unit.panel.reports import Message, entry, event, report, stats
+from tests.unit.panel.reports import Message, entry, event, report, stats, uuid_of
 from vmwatch.panel import retention as retention_module
 from vmwatch.panel.board import Board
 from vmwatch.panel.events import Events, Filter
 from vmwatch.panel.expiry import DAY_S
 from vmwatch.panel.functions import Panel
 from vmwatch.panel.identity import Identity
+from vmwatch.panel.installation import Boot, Installation, Outcome, Phase
+from vmwatch.panel.installations import keep_installation
 from vmwatch.panel.live import Live
 from vmwatch.panel.pace import Pace
 from vmwatch.panel.registration import register
@@ -24,7 +27,7 @@ from vmwatch.panel.schema import SPAN_ROWS, eventlog, spans
 from vmwatch.panel.schema import stats as stats_table
 from vmwatch.panel.settings import PanelSettings
 from vmwatch.panel.store import Store
-from vmwatch.panel.writer import Writer
+from vmwatch.panel.writer import Work, Writer
 from vmwatch.shared.report import Verdict, decode_report
 
 START = 1_800_000_000.0
@@ -173,3 +176,55 @@ def test_samples_that_are_too_old_go_altogether(keeper: Keeper) -> None:
     keeper.settle(stats(2, taken=keeper.clock.now))
     assert keeper.run(lambda: keeper.retention.expire(STATS, 30)) == 1
     assert keeper.samples() == [("kvm-01", keeper.clock.now)]
+
+
+@pytest.mark.parametrize("aging", [EVENTS, STATS], ids=["events", "samples"])
+def test_the_index_pages_of_rows_that_go_are_read_before_by_steps_into_the_index(
+    keeper: Keeper, aging: retention_module.Aging
+) -> None:
+    keeper.settle(event(1), stats(2), event(3), stats(4))
+    with keeper.store.reading() as connection:
+        for query in aging.touch:
+            plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", (0, 9))]
+            assert any("SEARCH old USING INTEGER PRIMARY KEY" in step for step in plan), plan
+            assert any("SEARCH page USING COVERING INDEX" in step for step in plan), plan
+            assert connection.exec_driver_sql(query, (0, 9)).scalar() == 2
+
+
+def installed(number: int, name: str, ended: float) -> Installation:
+    return Installation(
+        id=number,
+        key="k",
+        uuid=uuid_of(name),
+        name=name,
+        node="kvm-01",
+        boot=Boot.CDROM,
+        image="",
+        reboots=1,
+        limit_s=60.0,
+        began=START,
+        left=0,
+        phase=Phase.DONE if ended else Phase.RUNNING,
+        outcome=Outcome.INSTALLED if ended else Outcome.NONE,
+        ended=ended,
+    )
+
+
+def test_finished_installations_go_but_the_newest_of_a_vm_that_is_there_and_what_goes_on(keeper: Keeper) -> None:
+    keeper.settle(event(1, "web"))
+    rows = [(1, "web", START), (2, "gone", START), (3, "web", START), (4, "busy", 0.0), (5, "young", START + 9 * DAY_S)]
+    for number, name, ended in rows:
+        keep = partial(_keep, installed(number, name, ended))
+        keeper.run(lambda keep=keep: keeper.writer.do(keep))  # type: ignore[misc]
+    keeper.clock.now += 10 * DAY_S
+    keeper.settle(event(2, "web", time=keeper.clock.now))
+    assert keeper.run(lambda: keeper.retention.forget_installations(5)) == 2
+    assert keeper.run(lambda: keeper.retention.forget_installations(5)) == 0
+    stored = keeper.store.load().known
+    assert sorted(found.id for found in stored.installations.values()) == [3, 4, 5]
+    assert {found.id for found in keeper.writer.installations.values()} == {3, 4, 5}
+    assert stored.next_installation() == 6
+
+
+def _keep(made: Installation, work: Work) -> None:
+    keep_installation(work.draft, None, made, work.now)

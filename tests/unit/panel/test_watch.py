@@ -6,7 +6,9 @@ import pytest
 from msgspec import Raw
 
 from tests.unit.panel.cluster import EPOCH, Cluster, Node, domain
-from vmwatch.panel.problems import Kind
+from vmwatch.panel.checkup import ILL
+from vmwatch.panel.knowledge import Draft
+from vmwatch.panel.problems import Kind, Level, raise_problem
 from vmwatch.panel.registration import EMPTY, EMPTY_AGAIN_S
 from vmwatch.panel.watch import MASTER_SILENT_S, NO_LIBVIRT, NO_LIFE, NO_REPORT, OLD_EPOCH, TWO_AGENTS
 from vmwatch.shared.report import ReportEntry
@@ -302,3 +304,33 @@ def test_reports_of_several_nodes_in_one_go_count_for_each(cluster: Cluster) -> 
     beat = [ReportEntry(node.name, node.epoch, 1, live=True) for node in nodes]
     cluster.turn(120, lambda: cluster.report(*beat))
     assert all(node.doubted == 0.0 for node in cluster.known.nodes.values())
+
+
+# A master that somebody saw stopped on its own host
+
+
+def see(cluster: Cluster, text: str) -> None:
+    """As the event listener and the hourly check tell it."""
+    draft = Draft(cluster.known)
+    raise_problem(draft, cluster.wall, Kind.MASTER_STOPPED, "vmwatch-master", Level.ERROR, text)
+    draft.merge()
+
+
+def test_a_report_that_came_before_does_not_solve_it_and_one_that_comes_after_does(
+    cluster: Cluster, node: Node
+) -> None:
+    cluster.turn(1, lambda: report_nothing(cluster))
+    cluster.now += 1.0
+    see(cluster, "vmwatch-master: FATAL")
+    cluster.turn(5)
+    assert [one.text for one in cluster.problems(Kind.MASTER_STOPPED)] == ["vmwatch-master: FATAL"]
+    cluster.turn(60)
+    assert [one.text for one in cluster.problems(Kind.MASTER_STOPPED)] == ["vmwatch-master: FATAL"]
+    cluster.turn(1, lambda: report_nothing(cluster))
+    assert cluster.problems(Kind.MASTER_STOPPED) == []
+
+
+def test_an_ill_one_that_reports_is_not_called_well_for_that(cluster: Cluster, node: Node) -> None:
+    see(cluster, f"vmwatch-master: {ILL}: no worker is ready")
+    cluster.turn(5, lambda: report_nothing(cluster))
+    assert len(cluster.problems(Kind.MASTER_STOPPED)) == 1

@@ -5,7 +5,7 @@ import hmac
 
 import pytest
 
-from vmwatch.shared.keys import down_mac, node_key, parse_node_key, same_mac, topic_of, up_mac
+from vmwatch.shared.keys import down_mac, node_key, parse_node_key, same_mac, settings_mark, topic_of, up_mac
 
 
 def reference(key: bytes, *parts: bytes) -> bytes:
@@ -33,3 +33,12 @@ def test_a_node_key_is_64_hexadecimal_digits_and_an_error_does_not_repeat_it() -
     with pytest.raises(ValueError, match="64 hexadecimal") as caught:
         parse_node_key("DEADBEEF")
     assert "DEADBEEF" not in str(caught.value)
+
+
+def test_a_mark_of_settings_differs_with_key_name_and_addresses_and_is_no_key() -> None:
+    told = [("S", "a", ["tcp://1.2.3.4:5"]), ("T", "a", ["tcp://1.2.3.4:5"]), ("S", "b", ["tcp://1.2.3.4:5"])]
+    told += [("S", "a", ["tcp://1.2.3.4:6"]), ("S", "a", ["tcp://1.2.3.4:5", "tcp://1.2.3.4:6"])]
+    marks = [settings_mark(node_key(secret, "a"), node, masters) for secret, node, masters in told]
+    assert len(set(marks)) == len(marks)
+    assert all(len(mark) == 16 for mark in marks)
+    assert marks[0] not in node_key("S", "a").hex()

@@ -1,0 +1,46 @@
+"""The event listeners' side of supervisord's protocol (its manual, *Events*), and its XML-RPC as far as we ask it."""
+
+import os
+import xmlrpc.client
+from collections.abc import Iterator, Mapping
+from typing import IO, Any
+
+from supervisor.xmlrpc import SupervisorTransport
+
+READY, DONE = b"READY\n", b"RESULT 2\nOK"
+URL_VARIABLE = "SUPERVISOR_SERVER_URL"
+"""supervisord says so to its children where it can be called."""
+
+
+def events(stdin: IO[bytes], stdout: IO[bytes]) -> Iterator[tuple[str, Mapping[str, str]]]:
+    """(event's name, its fields) until supervisord is gone. Each counts as done when the next one is asked for."""
+    while True:
+        stdout.write(READY)
+        stdout.flush()
+        head = _fields(stdin.readline())
+        if "eventname" not in head:
+            return
+        yield head["eventname"], _fields(stdin.read(int(head["len"])))
+        stdout.write(DONE)
+        stdout.flush()
+
+
+def _fields(line: bytes) -> dict[str, str]:
+    """`name:value name:value`."""
+    pairs = (word.partition(":") for word in line.decode(errors="replace").split())
+    return {name: value for name, _, value in pairs}
+
+
+def processes() -> dict[str, dict[str, Any]]:
+    """What supervisord says of its processes, by name; nothing where it cannot be asked."""
+    url = os.environ.get(URL_VARIABLE, "")
+    if not url:
+        return {}
+    user, password = (os.environ.get(f"SUPERVISOR_{name}") for name in ("USERNAME", "PASSWORD"))
+    transport = SupervisorTransport(user, password, url)
+    try:
+        with xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport) as proxy:
+            told: Any = proxy.supervisor.getAllProcessInfo()
+    except (OSError, xmlrpc.client.Error):
+        return {}
+    return {process["name"]: process for process in told}

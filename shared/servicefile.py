@@ -1,0 +1,87 @@
+"""A service's file, put in place: never one that is wrong, never without need, and the last good one kept beside it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from vmwatch.shared import conffile
+from vmwatch.shared.confedit import edited, valid_values
+from vmwatch.shared.errors import ConfigurationError
+
+_S = TypeVar("_S")
+
+
+@dataclass(frozen=True)
+class Placed(Generic[_S]):
+    """`before`: None if there was no file, or a wrong one. `dropped`: its lines that were wrong."""
+
+    before: _S | None
+    after: _S
+    written: bool
+    dropped: tuple[str, ...]
+
+    def differing(self) -> set[str]:
+        """The settings that changed; all of them where there were none."""
+        names = {field.name for field in fields(self.after)}  # type: ignore[arg-type]
+        if self.before is None:
+            return names
+        return {name for name in names if getattr(self.before, name) != getattr(self.after, name)}
+
+
+def good_path(path: Path) -> Path:
+    """Where the last good file is kept."""
+    return path.with_name(f"{path.name}.good")
+
+
+def bad_path(path: Path) -> Path:
+    """Where a file is kept that was wrong, for who wrote it."""
+    return path.with_name(f"{path.name}.bad")
+
+
+def read(path: Path) -> str:
+    """Its text, empty if there is none. What is no UTF-8 comes as marks, which no value allows."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def place(
+    path: Path,
+    kind: type[_S],
+    changes: Mapping[str, str | None],
+    check: Callable[[_S], Any] = lambda settings: None,
+) -> Placed[_S]:
+    """Make `changes` in the file. Raises ConfigurationError, and then nothing was written.
+
+    `check` may raise it too, for what a settings object alone does not show.
+    """
+    text, good = read(path), read(good_path(path))
+    before = _parsed(path, text, kind)
+    # One that was lost comes back with all that its last good one said.
+    made = edited(text if path.exists() else good, kind, changes, valid_values(good, kind))
+    after = conffile.parse(path, made.text, kind).settings
+    check(after)
+    tight = path.exists() and not conffile.mode_warnings(path)
+    if made.text == text and tight:
+        return Placed(before, after, False, ())
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if before is not None:
+            conffile.write_atomically(good_path(path), text)
+        elif text:
+            conffile.write_atomically(bad_path(path), text)
+        conffile.write_atomically(path, made.text)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be written: {error.strerror}") from None
+    return Placed(before, after, True, made.dropped)
+
+
+def _parsed(path: Path, text: str, kind: type[_S]) -> _S | None:
+    try:
+        return conffile.parse(path, text, kind).settings
+    except ConfigurationError:
+        return None

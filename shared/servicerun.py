@@ -1,0 +1,48 @@
+"""Has a service run with the file that was just put in place: not more than is needed for that."""
+
+import os
+import signal
+from collections.abc import Callable, Collection
+from typing import Any
+
+from vmwatch.shared.servicefile import Placed
+from vmwatch.shared.services import ServiceError, ServiceManager
+from vmwatch.shared.settings import CONFIGURING
+
+Say = Callable[[str], None]
+
+NOTHING, STARTED, RESTARTED, RELOADED = "none", "started", "restarted", "reloaded"
+
+
+def run_with(
+    manager: ServiceManager, service: str, placed: Placed[Any], changeable: Collection[str], say: Say
+) -> str:
+    """What was done: nothing where it runs and nothing changed, SIGHUP where that suffices (`changeable`), a start.
+
+    A SIGHUP loses nothing at all; a node that is started again does not hear libvirt meanwhile. Raises ServiceError.
+    """
+    manager.enable(service)
+    status = manager.status(service)
+    differing = placed.differing() - CONFIGURING
+    if not status.is_up or placed.before is None:
+        say(f"{manager.name} starts {service}")
+        manager.restart(service)
+        return STARTED
+    names = ", ".join(sorted(differing))
+    if differing - set(changeable):
+        say(f"{manager.name} starts {service} again: {names} changed")
+        manager.restart(service)
+        return RESTARTED
+    if differing:
+        say(f"{service} reads its file again: {names} changed")
+        hang_up(service, status.pid)
+        return RELOADED
+    return NOTHING
+
+
+def hang_up(service: str, pid: int) -> None:
+    """SIGHUP. Raises ServiceError."""
+    try:
+        os.kill(pid, signal.SIGHUP)
+    except OSError as error:
+        raise ServiceError(f"{service} (process {pid}) cannot be told to read its file: {error.strerror}") from None
