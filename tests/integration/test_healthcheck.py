@@ -220,7 +220,10 @@ class TestProcess:
             waiting.communicate()
 
     def test_children_that_nobody_takes_notice_of_are_seen(self, tmp_path: Path) -> None:
-        forks = "import os, sys, time\nif os.fork() == 0: os._exit(0)\nprint(flush=True)\ntime.sleep(3600)"
+        forks = (
+            "import os, time\nchild = os.fork()\nif child == 0: os._exit(0)\n"
+            "os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)\nprint(flush=True)\ntime.sleep(3600)"
+        )
         parent = subprocess.Popen([sys.executable, "-c", forks], stdout=subprocess.PIPE)
         try:
             assert parent.stdout is not None
