@@ -62,7 +62,7 @@ def _register_entry(draft: Draft, entry: ReportEntry, now: float, registered: Re
     fresh, taken = draft.unknown(key, seqs), set[int]()
     for seq, raw in zip(seqs, entry.messages, strict=True):
         if seq in entry.returned:
-            _register_returned(draft, entry, raw, verdict, now, registered)
+            _register_returned(draft, entry, seq, raw, verdict, now, registered)
             continue
         if closed:
             verdict.refused.append(Refusal(seq, "value", "epoch", f"epoch {entry.epoch} of {entry.node} is closed"))
@@ -91,10 +91,10 @@ def _register_entry(draft: Draft, entry: ReportEntry, now: float, registered: Re
 
 
 def _register_returned(
-    draft: Draft, entry: ReportEntry, raw: Raw, verdict: Verdict, now: float, registered: Registered
+    draft: Draft, entry: ReportEntry, seq: int, raw: Raw, verdict: Verdict, now: float, registered: Registered
 ) -> None:
     """A dead letter that is sent again. A person wants it: it counts also where its epoch is closed."""
-    key, seq = (entry.node, entry.epoch), decode_head(raw).seq
+    key = (entry.node, entry.epoch)
     try:
         message = decode_message(raw)
     except MessageError as error:

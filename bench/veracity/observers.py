@@ -4,8 +4,6 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from types import TracebackType
-from typing import Self
 
 import libvirt
 import psutil
@@ -14,6 +12,7 @@ import requests
 from bench.veracity.record import Record
 from bench.veracity.rivalpanel import RivalPanel, shown
 from bench.veracity.verdict import UNKNOWN
+from tests.testbed.background import Background
 from tests.testbed.daemon import PrivateDaemon
 from tests.testbed.migration import Hypervisor
 from tests.testbed.stack import ADMIN, Panel
@@ -24,33 +23,22 @@ CONTENDERS = (OURS, FORWARDER, POLLER)
 ANSWER_LIMIT_S = 30.0
 
 
-class Observer:
+class Observer(Background):
     """A thread that looks once in each period, in the `with` block."""
 
     def __init__(self, period_s: float) -> None:
         self.failure = ""
         self._period_s = period_s
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ending.set()
-        self._thread.join()
+        super().__init__()
 
     def look(self) -> None:
         """Take one sample."""
         raise NotImplementedError
 
-    def _run(self) -> None:
+    def run(self) -> None:
         try:
             due_at = time.monotonic()
-            while not self._ending.wait(max(0.0, due_at - time.monotonic())):
+            while not self.ended.wait(max(0.0, due_at - time.monotonic())):
                 due_at = max(due_at + self._period_s, time.monotonic())
                 self.look()
         except Exception as error:  # told at the end of the run, which then counts for nothing

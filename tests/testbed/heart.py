@@ -1,11 +1,10 @@
 """A node's signs of life and listings, as a master would report them, for tests of the panel without a master."""
 
-import threading
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import requests
 
+from tests.testbed.background import Background
 from tests.testbed.stack import SERVICE, Panel
 from tests.unit.panel.reports import EPOCH, NODE, entry, report, uuid_of
 from vmwatch.shared.report import decode_answer
@@ -15,7 +14,7 @@ LISTING_SEQ = 1_000_000
 """Its listings come after all that a test reports itself."""
 
 
-class Heart:
+class Heart(Background):
     """Beats in the background until the `with` block is left; lists `states` (by VM name) whenever it is asked to.
 
     While `silent` is set it reports nothing of the node, and still is a master that reports.
@@ -31,25 +30,14 @@ class Heart:
         self._node = node
         self._interval_s = interval_s
         self._seq = LISTING_SEQ
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ended.set()
-        self._thread.join()
+        super().__init__()
 
     def relist(self) -> None:
         """List now, without being asked."""
         self._post([self._listing("")])
 
-    def _run(self) -> None:
-        while not self._ended.wait(BEAT_S):
+    def run(self) -> None:
+        while not self.ended.wait(BEAT_S):
             try:
                 token = "" if self.silent else self._post([])
                 if token and not self.silent:

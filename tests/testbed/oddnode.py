@@ -1,12 +1,10 @@
 """A node that is nothing but the wire protocol, to say what no agent would say: a wrong time, a message of no kind."""
 
-import threading
 import time
-from types import TracebackType
-from typing import Self
 
 import zmq
 
+from tests.testbed.background import Background
 from tests.testbed.stack import SECRET
 from tests.testbed.waiting import LOOPBACK
 from vmwatch.shared.keys import node_key, topic_of, up_mac
@@ -17,7 +15,7 @@ INTERVAL_S = 3.0
 """It says so of itself: late beats on a busy machine are no silence, and its end is soon noticed."""
 
 
-class OddNode:
+class OddNode(Background):
     """Beats while the `with` block runs, with a clock that is `behind_s` seconds behind; `payload`: its one message."""
 
     def __init__(self, port: int, name: str, *, behind_s: float = 0.0, payload: bytes = b"") -> None:
@@ -26,20 +24,9 @@ class OddNode:
         self._behind_s = behind_s
         self._payload = payload
         self._epoch = time.time_ns() // 1000
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        super().__init__()
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _run(self) -> None:
+    def run(self) -> None:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         push, sub = context.socket(zmq.PUSH), context.socket(zmq.SUB)
         push.linger = sub.linger = 0
@@ -49,7 +36,7 @@ class OddNode:
         key, name = node_key(SECRET, self._name), self._name.encode()
         heard: Heard | None = None
         try:
-            while not self._ended.is_set():
+            while not self.ended.is_set():
                 while sub.poll(0):
                     ack = decode_acknowledgement(sub.recv_multipart()[3])
                     heard = Heard(ack.master, ack.stamp)
@@ -57,6 +44,6 @@ class OddNode:
                 messages = [place_payload(self._payload, 1, 0)] if self._payload else []
                 body = join_envelope(envelope, messages)
                 push.send_multipart([VERSION, name, up_mac(key, name, body), body])
-                self._ended.wait(BEAT_S)
+                self.ended.wait(BEAT_S)
         finally:
             context.destroy(linger=0)
