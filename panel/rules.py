@@ -53,7 +53,7 @@ class Claim(Struct, frozen=True):
     @property
     def state(self) -> State:
         """What follows from all that was told."""
-        return _follows(self.told, self.persistent, self.departed)
+        return _follows(self.told, _is_transient(self.persistent, self.persisted, self.stated), self.departed)
 
     @property
     def is_defined(self) -> bool:
@@ -76,12 +76,17 @@ class Claim(Struct, frozen=True):
         return self.moving in ("in", "out")
 
 
-def _follows(told: State, persistent: bool | None, departed: float) -> State:
+def _is_transient(persistent: bool | None, persisted: Mark, stated: Mark) -> bool:
+    """It has no definition. That an earlier run of the agent said so is not enough: nobody listened in between."""
+    return persistent is False and persisted[0] >= stated[0]
+
+
+def _follows(told: State, transient: bool, departed: float) -> State:
     """The state: a VM without a definition is gone when it ends, and one that left by a migration runs elsewhere."""
     if told is State.SHUTOFF:
         if departed:
             return State.UNKNOWN
-        if persistent is False:
+        if transient:
             return State.ABSENT
     return told
 
@@ -189,12 +194,14 @@ def after_event(
     if said is not None and tells:
         told, stated, moving = said.state, place, said.moving or _stays(before, said.state)
         departed = (now or 1.0) if said.departs else _still_away(before, moving)
-        if _has_failed(before, told):
+        if before.told is State.SHUTOFF and event.detail == "failed":
+            moving, departed = before.moving, before.departed  # one more way here that led nowhere
+        elif _has_failed(before, told):
             moving, departed = _where_it_was(before, now)
     elif newer:
         told = _untold(claim, event)
     since, mark = event.time, place if newer else before.mark
-    if _follows(told, persistent, departed) is before.state:
+    if _follows(told, _is_transient(persistent, persisted, stated), departed) is before.state:
         since, turn = before.since, before.turn
     # Made at once: an event is the commonest thing that happens here, and each `replace` costs as much as all the rest.
     return Claim(told, name, mark, since, turn, stated, persistent, persisted, moving, departed)

@@ -190,9 +190,27 @@ EVENTS = (
     ),
     _guard(
         "a-failed-migration-stops-no-vm",
-        "        if _has_failed(before, told):\n",
-        "        if False:\n",
+        "        elif _has_failed(before, told):\n",
+        "        elif False:\n",
         "5: what ends at the destination without the guest is not the VM's end",
+    ),
+    _guard(
+        "one-more-way-leads-nowhere",
+        'if before.told is State.SHUTOFF and event.detail == "failed":',
+        "if False:",
+        "5: a VM that left is away though the beginning of its way back was not heard",
+    ),
+    _guard(
+        "a-way-back-that-waits-ends",
+        'if before.told is State.SHUTOFF and event.detail == "failed":',
+        'if event.detail == "failed":',
+        "5: it left, and only its arrival says where it is",
+    ),
+    _guard(
+        "who-ends-here-was-here",
+        'if before.told is State.SHUTOFF and event.detail == "failed":',
+        "if before.told is State.SHUTOFF:",
+        "1: a VM that stops is stopped",
     ),
     _guard(
         "only-what-waited-fails",

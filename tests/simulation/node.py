@@ -198,7 +198,10 @@ class SimNode(Process):
     def _note_drops(self, before: set[Key], seqs: list[int]) -> None:
         if self._small:
             added = {(self.name, self.outbox.epoch, seq) for seq in seqs}
-            self.dropped |= (before | added) - held_keys(self.disk, self.name)
+            dropped = (before | added) - held_keys(self.disk, self.name)
+            self.dropped |= dropped
+            for key in dropped:
+                self.truth.missed(key)
 
     def _list(self) -> None:
         """Ask libvirt: the seq is noted before, the list is read a while later, and written later still."""

@@ -31,22 +31,26 @@ class Truth:
         self.shown: dict[str, int] = {}
         """The run, by UUID, in which the panel has shown a VM as active."""
         self._events: dict[Key, tuple[str, int]] = {}
+        self._arrivals: dict[Key, int] = {}
+        """Of messages that tell of a migration's arrival, the run that arrived."""
         self._inventories: dict[Key, dict[str, int]] = {}
         self._unheard: dict[tuple[str, str], Mark] = {}
-        """By (node, uuid), the latest event that lies in the dead letters."""
+        """By (node, uuid), the latest event that the panel will not hear."""
 
     # What the nodes write
 
     def wrote_event(self, key: Key, uuid: str, moment: int) -> None:
         """An event was committed to an outbox; `moment` is -1 if it does not tell the VM's state."""
         self._events[key] = (uuid, moment)
+        if run := self.hypervisors[key[0]].arrived.get((uuid, moment)):
+            self._arrivals[key] = run
 
     def wrote_inventory(self, key: Key, moments: dict[str, int]) -> None:
         """An inventory was; `moments`: of each VM's last event that was committed before the listing began."""
         self._inventories[key] = moments
 
-    def refused(self, key: Key) -> None:
-        """A message was put into the dead letters: the panel will not hear it before a person sends it again."""
+    def missed(self, key: Key) -> None:
+        """The panel will not hear a message: it is for the dead letters, or the outbox had no room for it."""
         node, epoch, seq = key
         if key in self._events:
             place = (node, self._events[key][0])
@@ -64,10 +68,20 @@ class Truth:
                 continue  # of an earlier run of the agent: the panel may know better
             for seq in seqs:
                 changed |= {(uuid, node) for uuid in self._raise(node, epoch, seq)}
+        self._hear_late_arrivals(draft)
         for uuid, node in changed:
             self._compare(known, uuid, node)
         for uuid in {uuid for uuid, _ in changed}:
             self._compare_picture(known, uuid)
+
+    def _hear_late_arrivals(self, draft: Draft) -> None:
+        """A node that tells late that a VM came to it, of a run that is over: the panel may take it for the arrival of
+        the run that has just left another node. Nothing in it says which of the two it is (design 03, rule 5)."""
+        for (node, epoch), seqs in draft.keys.items():
+            for key in ((node, epoch, seq) for seq in seqs):
+                uuid = self._events[key][0] if key in self._arrivals else ""
+                if uuid and self.shown.get(uuid) not in (None, self._arrivals[key]):
+                    del self.shown[uuid]
 
     def _raise(self, node: str, epoch: int, seq: int) -> Iterable[str]:
         key = (node, epoch, seq)
@@ -105,8 +119,10 @@ class Truth:
         if claim is not None and claim.stated == NOTHING:
             return  # a guess: what told the state was refused, or is late
         unheard = self._unheard.get((node, uuid), NOTHING)
+        if claim is not None and unheard > claim.stated:
+            return  # what told the state is missed
         if claim is not None and claim.told is State.SHUTOFF and unheard > claim.persisted:
-            return  # whether it has a definition may lie in the dead letters
+            return  # as may be what told of its definition
         state = State.ABSENT if claim is None else claim.state
         if state is State.UNKNOWN or (bound < 0 and state is State.ABSENT):
             return

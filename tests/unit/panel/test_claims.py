@@ -80,6 +80,15 @@ def test_a_transient_vm_that_is_given_a_definition_stays_when_it_ends(detail: st
     assert told(transient, (11, "defined", detail), (12, "stopped", "shutdown")).state is State.SHUTOFF
 
 
+def test_that_a_vm_has_no_definition_is_not_taken_from_an_earlier_run_of_the_agent() -> None:
+    """It may have been defined while nobody listened; the listing with which each run begins tells."""
+    transient = Inventory(1, 9.0, 0, [ListedDomain(UUID, "web", State.RUNNING, 1, False)])
+    effect = after_inventory({}, NOTHING, 1, transient, 7, 100.0)
+    assert effect is not None
+    for epoch, state in ((1, State.ABSENT), (2, State.SHUTOFF)):
+        assert told(effect.claims[UUID], (2, "stopped", "shutdown"), epoch=epoch).state is state
+
+
 def test_a_definition_that_comes_after_the_undefinition_which_followed_it_is_none() -> None:
     known = told(claim(State.RUNNING), (6, "undefined", "removed"), (5, "defined", "added"), (7, "stopped", "shutdown"))
     assert known.state is State.ABSENT
