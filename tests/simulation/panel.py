@@ -97,7 +97,10 @@ class SimPanel(Process):
         """Of a panel that is not running: what came after the backup is gone, as design 01 says."""
         self.known = backup.known
         self.registered = backup.registered
-        self.lost |= self.keys.keys() - backup.keys.keys()
+        lost = self.keys.keys() - backup.keys.keys()
+        self.lost |= lost
+        for key in lost:
+            self.truth.missed(key)
         self.keys = backup.keys
         self.truth.bounds = backup.bounds
         self.truth.shown.clear()

@@ -50,7 +50,8 @@ class Truth:
         self._inventories[key] = moments
 
     def missed(self, key: Key) -> None:
-        """The panel will not hear a message: it is for the dead letters, or the outbox had no room for it."""
+        """The panel will not hear a message: it is for the dead letters, the outbox had no room for it, or it went with
+        what a restored backup did not have."""
         node, epoch, seq = key
         if key in self._events:
             place = (node, self._events[key][0])
