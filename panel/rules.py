@@ -181,6 +181,8 @@ def after_event(
     """
     if place <= floor:
         return None
+    if event.event == "undefined" and event.detail == "renamed":
+        return None  # half of a rename: `defined/renamed` follows it at once and says all
     before = claim or Claim(State.ABSENT, event.vm.name, NOTHING, event.time, turn)
     said = _told_by(before, event)
     defined = _HAS_DEFINITION.get((event.event, event.detail))
@@ -188,7 +190,7 @@ def after_event(
     defines = defined is not None and place > before.persisted
     if not (newer or tells or defines):
         return None
-    name = event.vm.name if newer and event.event != "undefined" else before.name
+    name = event.vm.name if newer else before.name
     persistent, persisted = (defined, place) if defines else (before.persistent, before.persisted)
     told, stated, moving, departed = before.told, before.stated, before.moving, before.departed
     if said is not None and tells:
@@ -229,7 +231,7 @@ def _where_it_was(before: Claim, now: float) -> tuple[Moving, float]:
 
 
 def _told_by(before: Claim, event: Event) -> _Told | None:
-    if event.event == "undefined" and event.detail != "renamed":
+    if event.event == "undefined":
         # A VM that is taken for running runs on without its definition, for as long as it runs.
         stopped = before.told in (State.SHUTOFF, State.CRASHED, State.ABSENT) and not before.departed
         return _Told(State.ABSENT) if stopped else None
