@@ -198,6 +198,8 @@ def after_event(
         departed = (now or 1.0) if said.departs else _still_away(before, moving)
         if before.told is State.SHUTOFF and event.detail == "failed":
             moving, departed = before.moving, before.departed  # one more way here that led nowhere
+        elif before.moving == "out" and event.detail == "failed":
+            departed = now or 1.0  # it had handed over; or it was away, and what ended is its way back
         elif _has_failed(before, told):
             moving, departed = _where_it_was(before, now)
     elif newer:

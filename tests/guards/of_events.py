@@ -195,6 +195,24 @@ EVENTS = (
         "5: a VM that left is away though the beginning of its way back was not heard",
     ),
     _guard(
+        "who-handed-over-and-failed-may-run-elsewhere",
+        'elif before.moving == "out" and event.detail == "failed":',
+        "elif False:",
+        "5: a VM whose source failed after the hand-over is looked for first",
+    ),
+    _guard(
+        "only-who-failed-after-the-hand-over-is-looked-for",
+        'elif before.moving == "out" and event.detail == "failed":',
+        'elif before.moving == "out" and told is State.SHUTOFF:',
+        "1: a VM that stops is stopped",
+    ),
+    _guard(
+        "who-fails-before-the-hand-over-is-stopped",
+        'elif before.moving == "out" and event.detail == "failed":',
+        'elif event.detail == "failed":',
+        "1: a VM that stops is stopped",
+    ),
+    _guard(
         "a-way-back-that-waits-ends",
         'if before.told is State.SHUTOFF and event.detail == "failed":',
         'if event.detail == "failed":',

@@ -35,7 +35,7 @@ class Truth:
         """Of messages that tell of a migration's arrival, the run that arrived."""
         self._inventories: dict[Key, dict[str, int]] = {}
         self._unheard: dict[tuple[str, str], Mark] = {}
-        """By (node, uuid), the latest event that the panel will not hear."""
+        """By (node, uuid), the latest event that the panel may not hear."""
 
     # What the nodes write
 
@@ -50,8 +50,8 @@ class Truth:
         self._inventories[key] = moments
 
     def missed(self, key: Key) -> None:
-        """The panel will not hear a message: it is for the dead letters, the outbox had no room for it, or it went with
-        what a restored backup did not have."""
+        """The panel may not hear a message: it is for the dead letters, the outbox had no room for it, or it went with a
+        disk or with what a restored backup did not have."""
         node, epoch, seq = key
         if key in self._events:
             place = (node, self._events[key][0])

@@ -359,6 +359,23 @@ def test_a_way_back_of_which_only_the_failure_is_heard_leaves_the_vm_away(attemp
     assert cluster.place() == ("destination", "running")
 
 
+@pytest.mark.parametrize("lists", [False, True])
+def test_a_vm_that_fails_where_it_handed_over_is_looked_for_first(lists: bool) -> None:
+    """Its QEMU was killed after the hand-over; or it is a way back of which only the listing and the end were heard."""
+    cluster = Cluster()
+    source, destination = running(cluster)
+    cluster.hear(destination, destination.inventory(domain("shutoff")))
+    tell(cluster, source, HANDED_OVER[0])
+    if lists:
+        cluster.hear(source, source.inventory(domain("paused", reason=PAUSED_MIGRATION)))
+    tell(cluster, source, FAILED)
+    assert cluster.state() is State.UNKNOWN
+    tell(cluster, destination, INCOMING, ARRIVED)
+    assert cluster.place() == ("destination", "running")
+    tell(cluster, destination, ENDED)
+    assert cluster.place() == ("destination", "shutoff")
+
+
 def test_a_vm_that_left_and_is_then_destroyed_here_was_back_though_nobody_heard_it() -> None:
     cluster = Cluster()
     source, _ = running(cluster)
