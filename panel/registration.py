@@ -205,7 +205,7 @@ def _apply_inventory(draft: Draft, entry: ReportEntry, inventory: Inventory, now
     if inventory.token and inventory.token == node.wanted:
         node = replace(node, wanted="")
     may_be_missed = claims if inventory.domains else _not_elsewhere(draft, claims)
-    if is_suddenly_empty(may_be_missed, inventory) and not _is_second(node, entry.epoch, now):
+    if is_suddenly_empty(may_be_missed, entry.epoch, inventory) and not _is_second(node, entry.epoch, now):
         if node.emptied[0] != entry.epoch or now < node.emptied[1]:
             node = replace(node, emptied=(entry.epoch, now))
         draft.nodes[entry.node] = replace(node, doubted=node.doubted or now, doubt=node.doubt or EMPTY, proof=0)

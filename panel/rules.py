@@ -341,16 +341,23 @@ def _unlisted(
     return {}
 
 
-def is_suddenly_empty(claims: Mapping[str, Claim], inventory: Inventory) -> bool:
+def is_suddenly_empty(claims: Mapping[str, Claim], epoch: int, inventory: Inventory) -> bool:
     """Rule 3: a node that had VMs lists none. It may be libvirt that has lost them; so once is not enough.
 
-    A VM that has stopped, and that nobody called persistent, is not missed: a transient one goes like that.
+    A VM that has stopped, and that nobody called persistent, is not missed: a transient one goes like that. Nor is one
+    that came after the listing had begun: the first VM of a node may be defined while the node lists.
     """
+    snapshot = (epoch, inventory.as_of)
     return not inventory.domains and any(
         claim.told in ACTIVE or claim.told is State.UNKNOWN or (claim.state is not State.ABSENT and claim.persistent)
         for claim in claims.values()
-        if not claim.departed
+        if not claim.departed and _was_there(claim, snapshot)
     )
+
+
+def _was_there(claim: Claim, snapshot: Mark) -> bool:
+    """Was the VM there when the listing was made? Of one that ran before, what came later changes only its end."""
+    return claim.stated <= snapshot and (claim.told in ACTIVE or claim.mark <= snapshot)
 
 
 # Migrations

@@ -216,9 +216,33 @@ EMPTINESS = (
     ),
     _guard(
         "a-vm-that-left-is-not-missed",
-        "        for claim in claims.values()\n        if not claim.departed\n",
-        "        for claim in claims.values()\n",
+        "if not claim.departed and _was_there(claim, snapshot)",
+        "if _was_there(claim, snapshot)",
         "5: the last VM of a node may leave with its definition",
+    ),
+    _guard(
+        "a-vm-that-came-after-the-listing-is-not-missed",
+        "if not claim.departed and _was_there(claim, snapshot)",
+        "if not claim.departed",
+        "2: a snapshot never overwrites a newer event",
+    ),
+    _guard(
+        "a-vm-that-began-to-run-after-the-listing-is-not-missed",
+        "return claim.stated <= snapshot and (claim.told in ACTIVE or claim.mark <= snapshot)",
+        "return claim.told in ACTIVE or claim.mark <= snapshot",
+        "2: a snapshot never overwrites a newer event",
+    ),
+    _guard(
+        "a-vm-that-was-defined-after-the-listing-is-not-missed",
+        "return claim.stated <= snapshot and (claim.told in ACTIVE or claim.mark <= snapshot)",
+        "return claim.stated <= snapshot",
+        "2: a snapshot never overwrites a newer event",
+    ),
+    _guard(
+        "an-active-vm-is-missed-also-if-it-was-spoken-of-since",
+        "return claim.stated <= snapshot and (claim.told in ACTIVE or claim.mark <= snapshot)",
+        "return claim.stated <= snapshot and claim.mark <= snapshot",
+        "3: it had VMs",
     ),
 )
 

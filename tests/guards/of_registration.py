@@ -144,14 +144,14 @@ INVENTORIES = (
     ),
     _guard(
         "one-empty-listing-is-not-enough",
-        "if is_suddenly_empty(may_be_missed, inventory) and not _is_second(node, entry.epoch, now):",
+        "if is_suddenly_empty(may_be_missed, entry.epoch, inventory) and not _is_second(node, entry.epoch, now):",
         "if False:",
         "3: a suddenly empty inventory waits for a second one",
     ),
     _guard(
         "two-empty-listings-are-enough",
-        "if is_suddenly_empty(may_be_missed, inventory) and not _is_second(node, entry.epoch, now):",
-        "if is_suddenly_empty(may_be_missed, inventory):",
+        "if is_suddenly_empty(may_be_missed, entry.epoch, inventory) and not _is_second(node, entry.epoch, now):",
+        "if is_suddenly_empty(may_be_missed, entry.epoch, inventory):",
         "3: a second empty one is believed",
     ),
     _guard(

@@ -1,5 +1,6 @@
 """The test bed itself: private daemons that do what a libvirt does, and of which nothing stays."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -19,6 +20,7 @@ from tests.testbed.observer import Observed, Observer, parse
 from tests.testbed.qemu import QemuDaemon, needs_root
 from tests.testbed.testdriver import TestDriverDaemon
 from tests.testbed.waiting import LOOPBACK, free_port, free_port_pair, wait_until
+from tests.testbed.wire import Wire
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -350,6 +352,19 @@ class TestObserverLines:
     )
     def test_parse(self, line: str, event: tuple[str, str, str] | None) -> None:
         assert parse(f"2026-01-02 03:04:05.678+0000: {line}") == event
+
+
+class TestWire:
+    def test_a_reset_breaks_also_what_nobody_has_accepted_yet(self) -> None:
+        """The kernel connects whoever calls, long before the wire's thread may have its turn."""
+        port = free_port()
+        wire = Wire((LOOPBACK, port), (LOOPBACK, port))
+        with socket.create_connection((LOOPBACK, port), 60) as caller:
+            wire.reset()
+            with contextlib.suppress(ConnectionResetError):
+                assert caller.recv(1) == b""
+        with wire:
+            assert wire.carried == 0
 
 
 class TestWaiting:

@@ -128,6 +128,7 @@ def destination_killed(trial: Trial) -> None:
 def connection_broken(trial: Trial) -> None:
     port = free_port()
     with Wire.of_port(port) as wire, trial.under_way(port=port):
+        wire.wait_carrying()
         wire.reset()
 
 

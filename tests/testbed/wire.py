@@ -1,13 +1,14 @@
 """A connection's way through the tests, which can be cut: silently, as a network fails, or with a reset."""
 
 import contextlib
+import select
 import socket
 import struct
 import threading
 from types import TracebackType
 from typing import Self
 
-from tests.testbed.waiting import LOOPBACK
+from tests.testbed.waiting import LOOPBACK, wait_until
 
 READ_SIZE = 65536
 OTHER_LOOPBACK = "127.0.0.2"
@@ -34,6 +35,9 @@ class Wire:
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._listener.bind(at)
         self._listener.listen()
+        self._listener.setblocking(False)
+        self.carried = 0
+        """Bytes that went forth so far."""
         self._forth, self._back = threading.Event(), threading.Event()
         self._forth.set()
         self._back.set()
@@ -67,9 +71,17 @@ class Wire:
         """What is asked still arrives; the answers do not."""
         self._back.clear()
 
+    def wait_carrying(self) -> None:
+        """Wait until something goes through. Who calls is connected as soon as the kernel says so, and may send: that
+        says nothing of the other end, nor whether anybody has begun to forward."""
+        wait_until(lambda: self.carried >= READ_SIZE, f"something to go through {self.at}")
+
     def reset(self) -> None:
-        """Break every connection: both ends get a reset."""
+        """Break every connection: both ends get a reset. Also those that nobody has accepted yet."""
         with self._lock:
+            with contextlib.suppress(OSError):
+                while True:
+                    self._take()
             ends, self._ends = self._ends, []
         for end in ends:
             with contextlib.suppress(OSError):
@@ -82,25 +94,43 @@ class Wire:
     def _accept(self) -> None:
         while True:
             try:
-                near, _ = self._listener.accept()
-            except OSError:  # closed
-                return
-            far = new_socket(self._to)
-            try:
-                far.connect(self._to)
-            except OSError:
-                far.close()
-                near.close()
+                select.select([self._listener], [], [])
+                with self._lock:
+                    near = self._take()
+            except BlockingIOError:  # it was broken at once
                 continue
-            with self._lock:
-                self._ends += [near, far]
-            for ends in ((near, far, self._forth), (far, near, self._back)):
-                threading.Thread(target=self._forward, args=ends, daemon=True).start()
+            except (OSError, ValueError):  # closed
+                return
+            self._connect(near)
+
+    def _take(self) -> socket.socket:
+        """Accept a connection that waits. Raises BlockingIOError if there is none."""
+        near, _ = self._listener.accept()
+        self._ends.append(near)
+        return near
+
+    def _connect(self, near: socket.socket) -> None:
+        far = new_socket(self._to)
+        try:
+            far.connect(self._to)
+        except OSError:
+            far.close()
+            near.close()
+            return
+        with self._lock:
+            if near not in self._ends:  # broken meanwhile
+                far.close()
+                return
+            self._ends.append(far)
+        for ends in ((near, far, self._forth), (far, near, self._back)):
+            threading.Thread(target=self._forward, args=ends, daemon=True).start()
 
     def _forward(self, one: socket.socket, other: socket.socket, flows: threading.Event) -> None:
         with contextlib.suppress(OSError):
             while data := one.recv(READ_SIZE):
                 flows.wait()
                 other.sendall(data)
+                if flows is self._forth:
+                    self.carried += len(data)
         with contextlib.suppress(OSError):
             other.shutdown(socket.SHUT_WR)

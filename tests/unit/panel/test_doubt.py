@@ -210,6 +210,26 @@ def test_the_last_vm_of_a_node_may_leave_with_its_definition(lists_at: int) -> N
     assert cluster.state() is State.ABSENT
 
 
+@pytest.mark.parametrize("steps", [[("defined", "added")], [("started", "booted")], [("reboot", "")]])
+def test_the_first_vm_of_a_node_may_come_while_the_node_lists(steps: list[tuple[str, str]]) -> None:
+    """The listing was begun before, is empty, and comes after the event."""
+    cluster, node = Cluster(), Node("kvm-01")
+    cluster.hear(node, node.inventory())
+    begun = node.seq
+    cluster.hear(node, *(node.event(*step) for step in steps))
+    before = cluster.state()
+    cluster.hear(node, node.inventory(as_of=begun))
+    assert cluster.known.nodes["kvm-01"].doubted == 0.0
+    assert cluster.state() is before is not State.ABSENT
+
+
+def test_a_vm_that_ran_before_the_listing_is_missed_also_if_something_was_told_of_it_since() -> None:
+    cluster, node = with_a_vm()
+    begun = node.seq
+    cluster.hear(node, node.event("reboot"), node.inventory(as_of=begun))
+    assert cluster.known.nodes["kvm-01"].doubt == EMPTY
+
+
 def test_a_node_that_suddenly_lists_nothing_has_lost_also_a_vm_that_another_one_runs_too() -> None:
     """Two copies ran, and libvirt of the first one has lost its own."""
     cluster, node = with_a_vm()
