@@ -114,7 +114,7 @@ def test_a_panel_that_stays_away_is_told_in_the_exit_code(tmp_path: Path, panel:
     conffile.write(tmp_path / "etc" / "vmwatch-master.conf", {"secret": "A" * 32, "panel_url": url})
     done = periodic(tmp_path, "node", "--retry", "0")
     assert (done.returncode, done.stdout) == (Exit.FAILURE, "")
-    assert done.stderr == f"vmwatch-periodic: {url} cannot be reached: ConnectionError\n"
+    assert done.stderr == f"vmwatch-periodic: {url} cannot be reached: Connection refused\n"
 
 
 def test_a_second_run_at_the_same_time_does_nothing_and_another_kind_is_not_kept(panel: Panel, prefix: Path) -> None:
