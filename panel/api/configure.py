@@ -16,7 +16,7 @@ from vmwatch.panel.labels import time_label
 from vmwatch.panel.ssh import FINGERPRINT, SSH_ADDRESS, SSH_ADDRESS_ALLOWED, SshError, Target
 from vmwatch.panel.store import Host
 from vmwatch.shared.errors import ConfigurationError
-from vmwatch.shared.messages import NODE_ID
+from vmwatch.shared.messages import NODE_ID, NODE_ID_ALLOWED
 
 LONGEST_WAIT_S = 10
 MAX_RUN = 10**9
@@ -92,7 +92,7 @@ async def check(call: Call) -> Listing:
     params.required("reach")
     host = Host(
         0,
-        params.matching("name", NODE_ID, "1 to 64 of A-Z a-z 0-9 . _ -"),
+        params.matching("name", NODE_ID, NODE_ID_ALLOWED),
         params.matching("address", ADDRESS, "a host name or an IP address"),
         params.one_of("reach", REACHED),
         ssh=params.matching("ssh", SSH_ADDRESS, SSH_ADDRESS_ALLOWED),

@@ -21,11 +21,10 @@ from vmwatch.panel.recorder import Recorder
 from vmwatch.panel.ssh import SSH_ADDRESS, SSH_ADDRESS_ALLOWED
 from vmwatch.panel.store import Host
 from vmwatch.panel.writer import Work
-from vmwatch.shared.messages import NODE_ID
+from vmwatch.shared.messages import NODE_ID, NODE_ID_ALLOWED
 
 REACH = ("local", "ssh", "manual")
 """On this machine, over SSH, or not at all: then only its signs of life are judged."""
-_ALLOWED_NAME = "1 to 64 of A-Z a-z 0-9 . _ -"
 
 
 async def nodes(call: Call) -> Listing:
@@ -93,7 +92,7 @@ async def delete(call: Call) -> Done:
 async def _add(call: Call, address: str, reach: str, ssh: str) -> Form | Done:
     if not call.params.sok:
         return Form({"name": "", "address": "", "reach": "", "ssh": "", "allow_install": "no", "libvirt_uri": ""})
-    name = call.params.matching("name", NODE_ID, _ALLOWED_NAME, required=True)
+    name = call.params.matching("name", NODE_ID, NODE_ID_ALLOWED, required=True)
     changes = {"allow_install": False, "libvirt_uri": "", **_install_changes(call.params)}
 
     def job(work: Work) -> None:
