@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.test_master import EPOCH, Master, Node, event
-from tests.testbed.scriptedpanel import ScriptedPanel
+from tests.integration.test_master import EPOCH, Master, Node, event, feed_until_a_dead_letter, scripted
+from tests.testbed.scriptedpanel import Reply, ScriptedPanel
 from tests.testbed.service import command
-from tests.testbed.stack import SECRET, Stack
+from tests.testbed.stack import SECRET, Panel, Stack
 from tests.testbed.waiting import wait_until
 from vmwatch.shared import letters
 from vmwatch.shared.keys import up_mac
@@ -147,6 +147,23 @@ def test_what_is_discarded_is_counted_and_logged_with_who_did_it(
     assert run(master.prefix, "discard", "--all", "--yes").stdout == "there is none\n"
 
 
+def test_what_the_master_gave_up_by_itself_is_a_problem_until_it_is_discarded(
+    master: Master, panel: ScriptedPanel, node: Node
+) -> None:
+    """The real panel on this host never saw the message."""
+    scripted(panel, lambda request: Reply(status=500) if ("n1", EPOCH, 2) in request.keys else None)
+    master.start(workers=1)
+    node.send(*(event(seq, vm=seq) for seq in range(1, 6)))
+    feed_until_a_dead_letter(master, node, last=5)
+    with Panel(master.prefix) as real:
+        (told,) = wait_until(lambda: real.rows("problems", type="messages_refused", state="unsolved"), "the problem")
+        assert told["object"] == "n1"
+        assert told["description"].startswith("n1: dead letters: 1; the last one, seq 2: ")
+        assert "failed alone" in told["description"]
+        assert run(master.prefix, "discard", "--all", "--yes").returncode == 0
+        wait_until(lambda: not real.rows("problems", state="unsolved"), "the problem to be over", 120)
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
@@ -191,12 +208,18 @@ def test_a_letter_of_a_closed_epoch_is_registered_once_by_the_real_panel_and_lea
         wait_until(lambda: len(stack.panel.events()) == 2, "the newer epoch's event")
         send(node, EPOCH, 1, event(1), event(2))
         wait_until(lambda: listed(stack.prefix) == [key(2)], "a dead letter")
+        refused = {"type": "messages_refused", "object": "n1", "state": "unsolved"}
+        (told,) = stack.panel.rows("problems", **refused)
+        assert told["description"].startswith("n1: 1 message refused; the last one, seq 2: epoch: ")
         for _ in range(2):
             before = (stack.prefix / "var" / "vmwatch-master.dead").read_bytes()
             done = run(stack.prefix, "replay", key(2), "--wait", "120")
             assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "1 taken by the panel, 0 refused again")
             # Again, as after a crash between the two files.
             letters.append(stack.prefix / "var" / "vmwatch-master.dead", before)
+        wait_until(lambda: stack.panel.rows("problems", **refused), "the letter to be a problem")
+        assert run(stack.prefix, "discard", "--all", "--yes").returncode == 0
+        wait_until(lambda: not stack.panel.rows("problems", **refused), "the problem to be over", 120)
         rows = [(row["epoch"], row["seq"]) for row in stack.panel.events()]
         assert sorted(rows) == [(str(EPOCH), "1"), (str(EPOCH), "2"), (str(EPOCH + 1), "1")]
         (vm,) = stack.panel.vms().values()
