@@ -8,10 +8,19 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from vmwatch.panel.board import Board, NodeRow
-from vmwatch.panel.checkup import MANUAL, Result, in_maintenance, judge_by_life, judge_master, judge_node
+from vmwatch.panel.checkup import (
+    MANUAL,
+    NOT_CONFIGURED,
+    Result,
+    in_maintenance,
+    is_unfinished,
+    judge_by_life,
+    judge_master,
+    judge_node,
+)
 from vmwatch.panel.labels import time_label
 from vmwatch.panel.maintenance import MASTER
-from vmwatch.panel.problems import close_problem, raise_problem
+from vmwatch.panel.problems import Key, close_problem, raise_problem
 from vmwatch.panel.ways import ThisMachine, Way
 from vmwatch.panel.writer import Work, Writer
 from vmwatch.shared.clock import Clock
@@ -125,13 +134,21 @@ class _Alone:
 def _apply(work: Work, results: Iterable[Result]) -> None:
     for result in results:
         for found in result.found:
-            text = f"{result.object}: {found.text}"
+            key = (found.kind.value, result.object)
+            pending = f"{NOT_CONFIGURED}; " if _is_unfinished(work, key) else ""
+            text = f"{result.object}: {pending}{found.text}"
             opened = raise_problem(work.draft, work.now, found.kind, result.object, found.level, text)
             if opened and found.on_purpose:
-                key = (found.kind.value, result.object)
                 work.draft.problems[key] = replace(work.draft.problems[key], automatic=False)
         for kind in result.over:
-            close_problem(work.draft, work.now, kind, result.object)
+            # A service that works with what it had before says nothing of what configuring left undone.
+            if not _is_unfinished(work, (kind.value, result.object)):
+                close_problem(work.draft, work.now, kind, result.object)
+
+
+def _is_unfinished(work: Work, key: Key) -> bool:
+    problem = work.draft.problem(key)
+    return problem is not None and problem.is_open and is_unfinished(problem.object, problem.text)
 
 
 def _result_of(task: "asyncio.Task[Result]") -> Result:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from vmwatch.panel.accounts import Accounts
+from vmwatch.panel.checkup import NOT_CONFIGURED
 from vmwatch.panel.configureaddress import Found, Place, find_address
 from vmwatch.panel.configuredrift import drifted
 from vmwatch.panel.configuremaster import set_up
@@ -269,7 +270,7 @@ class Configurator:
             for part in report.parts:
                 kind = Kind.MASTER_STOPPED if part.name == MASTER else Kind.NODE_STOPPED
                 if part.counts and not part.ok and part.name != solves:
-                    raise_problem(work.draft, work.now, kind, part.name, Level.ERROR, f"not configured: {part.text}")
+                    raise_problem(work.draft, work.now, kind, part.name, Level.ERROR, f"{NOT_CONFIGURED}: {part.text}")
                 elif part.counts and part.ok:
                     close_problem(work.draft, work.now, kind, part.name)
 

@@ -91,8 +91,10 @@ def probed(ran: Ran) -> Probed:
         return Probed(code=2, state="missing", text=f"{HEALTHCHECK} is not installed there")
     try:
         told: Any = json.loads(ran.said)
-        return Probed(int(told.get("code", ran.code)), str(told.get("state", "")), str(told.get("text", ""))[:900])
-    except (ValueError, AttributeError, TypeError):
+        critical = frozenset(str(one["name"]) for one in told.get("findings", ()) if one["level"] == "CRITICAL")
+        text = str(told.get("text", ""))[:900]
+        return Probed(int(told.get("code", ran.code)), str(told.get("state", "")), text, critical=critical)
+    except (ValueError, AttributeError, TypeError, KeyError):
         text = ran.error or ran.said.decode(errors="replace").strip()[:200]
         return Probed(code=UNKNOWN, text=f"the probe ended with {ran.code} and says nothing that is understood: {text}")
 
