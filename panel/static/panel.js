@@ -206,6 +206,13 @@
     showSign(row);
   }
 
+  function applyMaster(until) {
+    const note = document.getElementById("master-maintenance");
+    note.hidden = !until;
+    note.lastElementChild.replaceChildren(...maintenance(until));
+    note.querySelectorAll("time").forEach(showTime);
+  }
+
   // The panel says how long ago, in seconds: its clock and this browser's may differ by hours.
   function sign(row, ago) {
     signs.set(row.dataset.key, Date.now() - 1000 * ago);
@@ -242,6 +249,7 @@
       applyProblems(change);
     } else if (page === "vmhostnode") {
       change.nodes.filter((node) => !node.hidden || rows.has(node.name)).forEach(applyNode);
+      applyMaster(change.master_maintenance);
     }
   }
 
