@@ -6,7 +6,7 @@ import re
 from starlette.responses import RedirectResponse, Response
 
 from vmwatch.panel.configurator import REACHED, Configurator, Order
-from vmwatch.panel.configurepages import PROGRESS
+from vmwatch.panel.configurepages import HOSTKEY, PROGRESS
 from vmwatch.panel.configureplan import Wish, values_text
 from vmwatch.panel.configurereport import MASTER, Part
 from vmwatch.panel.configureruns import Run
@@ -104,18 +104,22 @@ async def check(call: Call) -> Listing:
 
 
 async def hostkey(call: Call) -> Listing | Done:
-    """The host keys that answer at `ssh` (or `address`); with `fingerprint` and `sok=ok` that one is trusted."""
+    """The host keys that answer at `ssh` (or `address`), or where the node `elid` is; with `fingerprint` and `sok=ok`
+    that one is trusted, and the node is configured: `run`."""
     params = call.params
     ssh = configurator(call).reach.ssh
+    host = _host(call, params.get("elid")) if params.given("elid") else None
     address = params.matching("address", ADDRESS, "a host name or an IP address")
+    place = params.matching("ssh", SSH_ADDRESS, SSH_ADDRESS_ALLOWED)
     try:
-        target = Target.of(params.matching("ssh", SSH_ADDRESS, SSH_ADDRESS_ALLOWED), address)
+        target = Target.of(place, address) if host is None else Target.of(host.ssh, host.address)
         if params.given("fingerprint"):
             wanted = params.matching("fingerprint", FINGERPRINT, "SHA256: and 43 characters")
             if not params.sok:
                 raise bad_value("sok", "ok is required to trust a key")
             key = await ssh.trust(target, wanted)
-            return Done({"ssh": str(target), "type": key.kind, "fingerprint": key.fingerprint})
+            told = {"ssh": str(target), "type": key.kind, "fingerprint": key.fingerprint}
+            return Done({**told, **_configured_with_key(call, host)})
         keys = await ssh.scan(target)
     except SshError as error:
         raise ApiError(Kind.VALUE, "ssh", str(error)) from None
@@ -125,6 +129,14 @@ async def hostkey(call: Call) -> Listing | Done:
         for key in keys
     ]
     return Listing(rows, len(rows), None, len(rows))
+
+
+def _configured_with_key(call: Call, host: Host | None) -> dict[str, str]:
+    """A node whose key was trusted waits for nothing else."""
+    if host is None or host.reach != "ssh":
+        return {}
+    run = configurator(call).begin(f"the host key of {host.name} is trusted", Order(frozenset({host.name})))
+    return {"run": str(run.number)}
 
 
 async def sshkey(call: Call) -> Form:
@@ -200,6 +212,6 @@ FUNCTIONS = (
     Function(PROGRESS, progress, ADMIN),
     Function("vmwatch.configure.file", file, ADMIN),
     Function("vmwatch.configure.check", check, ADMIN, changes=True),
-    Function("vmwatch.configure.hostkey", hostkey, ADMIN, changes=True),
+    Function(HOSTKEY, hostkey, ADMIN, changes=True),
     Function("vmwatch.configure.sshkey", sshkey, ADMIN, changes=True),
 )
