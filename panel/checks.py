@@ -21,6 +21,7 @@ from vmwatch.panel.checkup import (
 from vmwatch.panel.labels import time_label
 from vmwatch.panel.maintenance import MASTER
 from vmwatch.panel.problems import Key, close_problem, raise_problem
+from vmwatch.panel.removed import TOLD
 from vmwatch.panel.ways import ThisMachine, Way
 from vmwatch.panel.writer import Work, Writer
 from vmwatch.shared.clock import Clock
@@ -93,6 +94,8 @@ class Checks:
     async def _node(self, row: NodeRow, places: asyncio.Semaphore) -> Result:
         if (until := self._board.maintenance.get(row.name)) is not None:
             return in_maintenance(row.name, _until(until))
+        if row.removed:
+            return Result(row.name, "removed", TOLD)
         way = self.ways.get(row.reach)
         host = self._writer.hosts.get(row.name)
         if way is None or row.reach == MANUAL or host is None:

@@ -60,7 +60,8 @@ class Finding:
 
 @dataclass(frozen=True)
 class Result:
-    """Of one object. `state`: the probe's word, or one of ours (unreachable, no_libvirt, silent, maintenance, unknown).
+    """Of one object. `state`: the probe's word, or one of ours (unreachable, no_libvirt, silent, maintenance, removed,
+    unknown).
 
     Problems that are neither `found` nor `over` stay as they are: nobody could tell.
     """

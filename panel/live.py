@@ -143,6 +143,7 @@ class Live:
             "ago": round(max(0.0, self._clock.wall() - row.seen), 3),
             "state": row.state,
             "doubt": row.doubt,
+            "removed": row.removed,
             "maintenance": time_label(row.maintenance),
             "lag": lag_label(row),
             "version": row.agent,

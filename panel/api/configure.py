@@ -13,6 +13,7 @@ from vmwatch.panel.configureruns import Run
 from vmwatch.panel.convention import ApiError, Done, Form, Kind, Listing, Out, bad_value, missed
 from vmwatch.panel.functions import ADMIN, Call, Function
 from vmwatch.panel.labels import time_label
+from vmwatch.panel.removal import signs_end
 from vmwatch.panel.ssh import FINGERPRINT, SSH_ADDRESS, SSH_ADDRESS_ALLOWED, SshError, Target
 from vmwatch.panel.store import Host
 from vmwatch.shared.errors import ConfigurationError
@@ -21,11 +22,6 @@ from vmwatch.shared.messages import NODE_ID, NODE_ID_ALLOWED
 LONGEST_WAIT_S = 10
 MAX_RUN = 10**9
 MOST_LINES = 1000
-SIGNS_END_S = 6.0
-"""A master reports every 5 s: so long after a node's end its last sign of life may come."""
-REPORTS_MOST_S = 20.0
-LOOK_EVERY_S = 0.1
-REPORTS = "calls.vmwatch.report"
 ADDRESS = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.:-]{0,253}[A-Za-z0-9])?")
 
 
@@ -164,18 +160,8 @@ async def stop_nodes(call: Call, hosts: list[Host]) -> list[Part]:
         return []
     parts = await asyncio.gather(*(working.stop(host, lambda part, line: None) for host in reached))
     if any(part.ok for part in parts):
-        await _signs_end(call)
+        await signs_end(call.panel)
     return list(parts)
-
-
-async def _signs_end(call: Call) -> None:
-    """Wait for the last sign of life of a node that was stopped: it would bring back one that was removed."""
-    counters, clock = call.panel.counters, call.panel.clock
-    before, began = counters[REPORTS], clock.monotonic()
-    await asyncio.sleep(SIGNS_END_S)
-    # The next report may still hold it; the one after that cannot. Without a master there is none.
-    while counters[REPORTS] < before + 2 and clock.monotonic() - began < REPORTS_MOST_S:
-        await asyncio.sleep(LOOK_EVERY_S)
 
 
 def state_of(run: Run) -> str:

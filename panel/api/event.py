@@ -8,6 +8,7 @@ from msgspec import Raw
 from vmwatch.panel.convention import ApiError, Done, Kind, bad_value, missed
 from vmwatch.panel.functions import WORKERS, Call, Function
 from vmwatch.panel.registration import register
+from vmwatch.panel.removal import note_returns
 from vmwatch.panel.writer import Work
 from vmwatch.shared.messages import NODE_ID, NODE_ID_ALLOWED, Event, Vm, encode_payload, place_payload
 from vmwatch.shared.report import Report, ReportEntry
@@ -51,6 +52,7 @@ async def event(call: Call) -> Done:
         if verdict.refused:
             refusal = verdict.refused[0]
             raise ApiError(Kind(refusal.type), refusal.object, refusal.msg)
+        note_returns(work, [hostnode])
         return verdict.applied
 
     applied = await call.panel.writer.do(job)

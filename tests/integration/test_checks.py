@@ -17,6 +17,7 @@ from vmwatch.panel.checkup import NOT_CONFIGURED, Looked, Probed, Result
 from vmwatch.panel.knowledge import Node
 from vmwatch.panel.maintenance import MASTER, Maintenance, begin
 from vmwatch.panel.problems import Kind, Level, close_problem, raise_problem
+from vmwatch.panel.removed import came_back
 from vmwatch.panel.store import Host, Store
 from vmwatch.panel.ways import ThisMachine, probed, run
 from vmwatch.panel.writer import Work, Writer
@@ -167,6 +168,20 @@ def test_what_configuring_left_undone_is_over_only_when_it_is_configured(bench: 
 
     asyncio.run(bench.writer.do(configured))
     assert bench.open_ones() == set()
+
+
+def test_a_node_that_was_removed_and_reports_is_not_looked_at(bench: Bench) -> None:
+    bench.add("kvm-01")
+    bench.scripts.write("kvm-01", "exit 255")
+
+    def back(work: Work) -> None:
+        work.draft.nodes["kvm-01"] = Node(seen=1.0)
+        came_back(work.draft, work.now, "kvm-01")
+
+    asyncio.run(bench.writer.do(back))
+    assert bench.nodes()["kvm-01"].state == "removed"
+    assert bench.scripts.looks == 0
+    assert bench.open_ones() == {(Kind.RETURNED.value, "kvm-01")}
 
 
 def test_nodes_that_take_long_delay_no_other(bench: Bench, tmp_path: Path) -> None:
