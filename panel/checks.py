@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 LOOK_LIMIT_S = 20.0
 PROBE_LIMIT_S = 30.0
-"""Together a hung node's time; `vmwatch-healthcheck` itself ends after ten seconds."""
+"""Together a hung node's time; `vmwatch-healthcheck` itself ends earlier (`nodectl.HEALTH_LIMIT_S`)."""
 MOST_AT_ONCE = 16
 RUN_LIMIT_S = 240.0
 """Of all nodes together: the next check comes after five minutes. Those that had no turn are told so."""

@@ -16,6 +16,7 @@ from vmwatch.panel.checkup import UNKNOWN, Looked, Probed
 from vmwatch.panel.store import Host
 from vmwatch.shared.conffile import load
 from vmwatch.shared.errors import ConfigurationError
+from vmwatch.shared.nodectl import HEALTH_LIMIT_S
 from vmwatch.shared.paths import Paths
 from vmwatch.shared.settings import NodeSettings
 
@@ -73,7 +74,8 @@ class ThisMachine:
         return await self._probe("master", limit_s)
 
     async def _probe(self, service: str, limit_s: float) -> Probed:
-        return probed(await run([*self._healthcheck, service, "--json", "--prefix", str(self._prefix)], limit_s))
+        options = ("--json", "--timeout", str(HEALTH_LIMIT_S), "--prefix", str(self._prefix))
+        return probed(await run([*self._healthcheck, service, *options], limit_s))
 
     def _libvirt_uri(self) -> str:
         """The one that the agent here listens to."""
