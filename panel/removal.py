@@ -14,6 +14,8 @@ from vmwatch.panel.removed import came_back, decided
 from vmwatch.panel.store import Host
 from vmwatch.panel.writer import Work
 
+ENDED_WITH_IT = (Kind.NODE_STOPPED, Kind.NODE_UNAVAILABLE, Kind.SKEW)
+"""Problems that nobody would look at again; others end by themselves."""
 SIGNS_END_S = 6.0
 """A master reports every 5 s: so long after a node's end its last sign of life may come."""
 REPORTS_MOST_S = 20.0
@@ -27,7 +29,8 @@ def forget(work: Work, name: str) -> None:
         work.draft.claims[uuid, name] = None
     node = work.draft.node(name) or Node()
     work.draft.nodes[name] = structs.replace(node, wanted=work.draft.next_token())
-    close_problem(work.draft, work.now, Kind.NODE_STOPPED, name)
+    for kind in ENDED_WITH_IT:
+        close_problem(work.draft, work.now, kind, name)
     decided(work.draft, work.now, name)
     hidden: Host = replace(work.hosts[name], hidden=True)
     work.writes.append(lambda recorder: recorder.save_host(hidden))
