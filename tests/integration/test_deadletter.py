@@ -4,12 +4,21 @@ import json
 import sqlite3
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.integration.test_master import EPOCH, Master, Node, event, feed_until_a_dead_letter, scripted
+from tests.testbed.scriptedmaster import (  # noqa: F401 - fixtures
+    EPOCH,
+    Master,
+    Node,
+    event,
+    feed_until_a_dead_letter,
+    plain_node,
+    scripted,
+    scripted_master,
+    scripted_panel,
+)
 from tests.testbed.scriptedpanel import Reply, ScriptedPanel
 from tests.testbed.service import command
 from tests.testbed.stack import SECRET, Panel, Stack
@@ -35,26 +44,6 @@ def listed(prefix: Path) -> list[str]:
 
 def key(seq: int) -> str:
     return f"n1/{EPOCH}/{seq}"
-
-
-@pytest.fixture
-def panel() -> Iterator[ScriptedPanel]:
-    with ScriptedPanel() as panel:
-        yield panel
-
-
-@pytest.fixture
-def master(tmp_path: Path, panel: ScriptedPanel) -> Iterator[Master]:
-    master = Master(tmp_path, panel.url)
-    yield master
-    master.close()
-
-
-@pytest.fixture
-def node(master: Master) -> Iterator[Node]:
-    node = Node(master.port)
-    yield node
-    node.close()
 
 
 def refuse(master: Master, panel: ScriptedPanel, node: Node, *seqs: int) -> None:
