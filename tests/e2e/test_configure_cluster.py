@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.e2e import test_pages
-from tests.e2e.test_pages import browser, is_live, page, sign_in  # noqa: F401 - fixtures
+from tests.e2e.test_pages import PHONE, browser, is_live, page, sign_in  # noqa: F401 - fixtures
 from tests.testbed.daemon import needs_libvirtd
 from tests.testbed.netns import Namespace, needs_namespaces, program
 from tests.testbed.sshd import Sshd, needs_sshd
@@ -180,6 +180,8 @@ def test_a_host_key_that_is_not_known_is_shown_and_trusted_on_the_page(
     keys = page.locator("#keys tbody tr")
     expect(keys).to_have_count(1)
     expect(keys).to_contain_text(sshd.fingerprint)
+    page.set_viewport_size({"width": PHONE, "height": 760})
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE
     assert f"{THERE}: unreachable: " in cluster.here.periodic("node")  # to look at it is not to trust it
     keys.get_by_role("button", name="This is its key: trust it").click()
     expect(page.locator("#run-state")).to_have_text("done", timeout=LIMIT_MS)
