@@ -13,15 +13,13 @@ from tests.testbed.scriptedmaster import (  # noqa: F401 - fixtures
     Master,
     Node,
     event,
-    feed_until_a_dead_letter,
     plain_node,
-    scripted,
     scripted_master,
     scripted_panel,
 )
-from tests.testbed.scriptedpanel import Reply, ScriptedPanel
+from tests.testbed.scriptedpanel import ScriptedPanel
 from tests.testbed.service import command
-from tests.testbed.stack import SECRET, Panel, Stack
+from tests.testbed.stack import SECRET, Stack
 from tests.testbed.waiting import wait_until
 from vmwatch.shared import letters
 from vmwatch.shared.keys import up_mac
@@ -134,23 +132,6 @@ def test_what_is_discarded_is_counted_and_logged_with_who_did_it(
     assert run(master.prefix, "discard", "--all", "--yes").stdout == "2 discarded\n"
     wait_until(lambda: master.status()["dead_letters"]["discarded"] == 3, "all in the status")
     assert run(master.prefix, "discard", "--all", "--yes").stdout == "there is none\n"
-
-
-def test_what_the_master_gave_up_by_itself_is_a_problem_until_it_is_discarded(
-    master: Master, panel: ScriptedPanel, node: Node
-) -> None:
-    """The real panel on this host never saw the message."""
-    scripted(panel, lambda request: Reply(status=500) if ("n1", EPOCH, 2) in request.keys else None)
-    master.start(workers=1)
-    node.send(*(event(seq, vm=seq) for seq in range(1, 6)))
-    feed_until_a_dead_letter(master, node, last=5)
-    with Panel(master.prefix) as real:
-        (told,) = wait_until(lambda: real.rows("problems", type="messages_refused", state="unsolved"), "the problem")
-        assert told["object"] == "n1"
-        assert told["description"].startswith("n1: dead letters: 1; the last one, seq 2: ")
-        assert "failed alone" in told["description"]
-        assert run(master.prefix, "discard", "--all", "--yes").returncode == 0
-        wait_until(lambda: not real.rows("problems", state="unsolved"), "the problem to be over", 120)
 
 
 @pytest.mark.parametrize(

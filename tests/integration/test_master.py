@@ -26,6 +26,7 @@ from tests.testbed.scriptedmaster import (  # noqa: F401 - fixtures
 )
 from tests.testbed.scriptedpanel import PASSWORD, Reply, Request, ScriptedPanel
 from tests.testbed.service import command
+from tests.testbed.stack import Panel as RealPanel
 from tests.testbed.waiting import LOOPBACK, wait_until
 from vmwatch.shared.exits import Exit
 from vmwatch.shared.keys import up_mac
@@ -60,6 +61,17 @@ class Gate:
 
     def open(self) -> None:
         self._open.set()
+
+
+def is_a_problem_until_it_is_discarded(prefix: Path, text: str) -> None:
+    """For a real panel on the same host, which never saw the message."""
+    with RealPanel(prefix) as panel:
+        refused = {"type": "messages_refused", "object": "n1", "state": "unsolved"}
+        (told,) = wait_until(lambda: panel.rows("problems", **refused), "the letter to be a problem")
+        assert told["description"] == text
+        discard = [command("vmwatch"), "deadletter", "discard", "--all", "--yes", "--prefix", str(prefix)]
+        subprocess.run(discard, check=True, capture_output=True, timeout=300, stdin=subprocess.DEVNULL)
+        wait_until(lambda: not panel.rows("problems", **refused), "the problem to be over", 120)
 
 
 class TestPromise:
@@ -110,6 +122,8 @@ class TestPromise:
         assert (letter["node"], letter["epoch"], letter["seq"]) == poison
         assert "failed alone" in letter["reason"]
         assert {key[2] for key in panel.registered} == set(range(1, last + 1)) - {2}
+        told = f"n1: dead letters: 1; the last one, seq 2: {letter['reason']}"
+        is_a_problem_until_it_is_discarded(master.prefix, told)
 
     def test_each_vms_events_reach_the_panel_in_order(self, master: Master, panel: ScriptedPanel, node: Node) -> None:
         master.start(batch_max=7, workers=3)
