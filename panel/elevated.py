@@ -8,6 +8,7 @@ import msgspec
 from vmwatch.panel.rootway import command_of, explained, needs_root
 from vmwatch.panel.servicectl import PROGRAM, SERVICE, STATUS, Answer, Request
 from vmwatch.shared.paths import Paths
+from vmwatch.shared.servicerun import hang_up
 from vmwatch.shared.services import ServiceError, ServiceManager, ServiceState, ServiceStatus, find_manager
 
 LIMIT_S = 120.0
@@ -34,6 +35,10 @@ class Elevated:
 
     def restart(self, service: str) -> None:
         self._ask(service, "restart")
+
+    def reload(self, service: str) -> None:
+        """Root is not needed for that: master and panel are one user's."""
+        hang_up(service, self.status(service).pid)
 
     def status(self, service: str) -> ServiceStatus:
         told = self._ask(service, STATUS)
