@@ -1,5 +1,7 @@
 """The service manager as a panel that is not root reaches it: through `vmwatch-servicectl`. Blocks."""
 
+import os
+import signal
 import subprocess
 from collections.abc import Sequence
 
@@ -8,7 +10,6 @@ import msgspec
 from vmwatch.panel.rootway import command_of, explained, needs_root
 from vmwatch.panel.servicectl import PROGRAM, SERVICE, STATUS, Answer, Request
 from vmwatch.shared.paths import Paths
-from vmwatch.shared.servicerun import hang_up
 from vmwatch.shared.services import ServiceError, ServiceManager, ServiceState, ServiceStatus, find_manager
 
 LIMIT_S = 120.0
@@ -38,7 +39,11 @@ class Elevated:
 
     def reload(self, service: str) -> None:
         """Root is not needed for that: master and panel are one user's."""
-        hang_up(service, self.status(service).pid)
+        pid = self.status(service).pid
+        try:
+            os.kill(pid, signal.SIGHUP)
+        except OSError as error:
+            raise ServiceError(f"{service} (process {pid}) cannot be told to read its file: {error.strerror}") from None
 
     def status(self, service: str) -> ServiceStatus:
         told = self._ask(service, STATUS)
