@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.testbed.daemon import needed_programs
+from vmwatch.shared.paths import DEFAULT_PREFIX
 
 FOLDER = Path(__file__).resolve().parents[2] / "packaging" / "systemd"
+BIN = f"{DEFAULT_PREFIX}/lib/vmwatch/bin"
 NAMES = ("vmwatch-nodectl", "vmwatch-servicectl")
 WORST_EXPOSURE = 2.0
 
@@ -22,7 +24,7 @@ def analyze(*words: str) -> "subprocess.CompletedProcess[str]":
 @pytest.mark.parametrize("name", NAMES)
 def test_systemd_finds_nothing_wrong_with_socket_and_service(name: str, tmp_path: Path) -> None:
     for unit in (f"{name}.socket", f"{name}@.service"):
-        text = (FOLDER / unit).read_text().replace(f"/usr/sbin/{name}", "/bin/true")  # it is not installed here
+        text = (FOLDER / unit).read_text().replace(f"{BIN}/{name}", "/bin/true")  # it is not installed here
         (tmp_path / unit).write_text(text)
     done = analyze("verify", str(tmp_path / f"{name}.socket"), str(tmp_path / f"{name}@.service"))
     assert (done.returncode, done.stderr) == (0, "")
