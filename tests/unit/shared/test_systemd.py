@@ -5,9 +5,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vmwatch.shared.services import ServiceError, ServiceState
-from vmwatch.shared.systemd import Systemd, parse_show, status_of
+from vmwatch.shared.systemd import SHOWN, Systemd, parse_show, status_of
 
 NOTHING = """\
 MainPID=0
@@ -96,6 +98,19 @@ def test_a_state_is_what_systemd_printed_in_our_words(case: str) -> None:
     assert (found.state, found.pid) == (state, pid)
     if text is not None:
         assert found.text == text
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(SHOWN),
+        st.sampled_from(["", "loaded", "not-found", "active", "failed", "inactive", "0", "78", "-1", "disabled", "no"])
+        | st.text(max_size=8),
+    )
+)
+def test_whatever_a_later_systemd_prints_is_some_state_and_only_a_process_is_up(shown: dict[str, str]) -> None:
+    found = status_of(shown)
+    assert found.pid >= 0
+    assert not found.is_up or shown["LoadState"] == "loaded"
 
 
 class Recording:
