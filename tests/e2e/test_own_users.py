@@ -206,7 +206,6 @@ def test_where_sudo_gives_nothing_sockets_stand_for_both_commands(host: Apart) -
     rules.unlink()
     try:
         listeners = [listen(host, name) for name in ("vmwatch-nodectl", "vmwatch-servicectl")]
-        os.kill(host.state("vmwatch-node").pid, signal.SIGSTOP)
         assert configured(host) == [("vmwatch-master", "yes"), ("kvm-01", "yes")]
         host.vmwatch("configure", "--rotate-secret")
         assert host.owner("etc/vmwatch-node.conf") == ("vmwatch-node", 0o600)
