@@ -293,7 +293,7 @@ def test_a_link_in_place_of_the_nodes_file_is_not_followed_by_root(host: Apart, 
         done = within(host.pid, "ln", "-s", "/etc/shadow", str(conf), user="vmwatch")
         assert done.returncode == 0
         printed = host.vmwatch("configure", code=1)
-        assert f"{conf}: is no file" in printed
+        assert f"{conf}: is no file of its own" in printed
         assert "root:" not in printed
     finally:
         conf.unlink(missing_ok=True)
