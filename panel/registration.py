@@ -58,9 +58,10 @@ def _register_entry(draft: Draft, entry: ReportEntry, now: float, registered: Re
     _note_node(draft, entry, now)
     if not closed:
         _note_epoch(draft, key, entry, now)
-    seqs = [decode_head(raw).seq for raw in entry.messages]
-    fresh, taken = draft.unknown(key, seqs), set[int]()
-    for seq, raw in zip(seqs, entry.messages, strict=True):
+    heads = [decode_head(raw) for raw in entry.messages]
+    fresh, taken = draft.unknown(key, [head.seq for head in heads]), set[int]()
+    for head, raw in zip(heads, entry.messages, strict=True):
+        seq = head.seq
         if seq in entry.returned:
             _register_returned(draft, entry, seq, raw, verdict, now, registered)
             continue
@@ -69,6 +70,10 @@ def _register_entry(draft: Draft, entry: ReportEntry, now: float, registered: Re
             continue
         if seq not in fresh:
             verdict.known += 1
+            if head.token and head.token == draft.nodes[entry.node].wanted:
+                # The answer to the wish has the place of a message that was here before (an outbox was restored from a
+                # copy), and is not looked at. The master takes this wish for answered, so it is another one.
+                draft.nodes[entry.node] = replace(draft.nodes[entry.node], wanted=draft.next_token())
             continue
         try:
             message = decode_message(raw)

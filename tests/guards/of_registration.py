@@ -143,6 +143,18 @@ INVENTORIES = (
         "3: one listing for one token",
     ),
     _guard(
+        "a-wish-that-is-answered-under-an-old-number-is-another-one",
+        "if head.token and head.token == draft.nodes[entry.node].wanted:",
+        "if False:",
+        "3: the master takes a wish for answered when its answer is settled",
+    ),
+    _guard(
+        "a-wish-is-answered-by-its-own-answer",
+        "if head.token and head.token == draft.nodes[entry.node].wanted:",
+        "if head.token:",
+        "3: a listing that comes twice asks for none",
+    ),
+    _guard(
         "one-empty-listing-is-not-enough",
         "if is_suddenly_empty(may_be_missed, entry.epoch, inventory) and not _is_second(node, entry.epoch, now):",
         "if False:",

@@ -46,6 +46,20 @@ def test_each_refusal_asks_for_a_listing_also_when_the_last_wish_was_answered() 
     assert verdicts[0].want_inventory
 
 
+def test_a_wish_whose_answer_has_the_place_of_an_older_message_is_another_one() -> None:
+    """An outbox was restored from a copy, and its agent gives numbers once more: the listing is not looked at."""
+    known = Known("run")
+    _, verdicts = commit(known, entry(event(1), event(2)))
+    wish = verdicts[0].want_inventory
+    _, verdicts = commit(known, entry(inventory(2, 1, wish)))
+    assert counts(verdicts[0]) == (0, 1, 0)
+    assert verdicts[0].want_inventory not in ("", wish)
+    _, verdicts = commit(known, entry(inventory(3, 2, verdicts[0].want_inventory)))
+    assert verdicts[0].want_inventory == ""
+    _, verdicts = commit(known, entry(inventory(3, 2, wish)))
+    assert verdicts[0].want_inventory == ""
+
+
 def test_what_is_new_is_stored_and_what_is_known_costs_no_transaction() -> None:
     known = Known("run")
     new_node, _ = commit(known, entry())
