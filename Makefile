@@ -4,7 +4,7 @@
 
 BIN := .venv/bin
 
-.PHONY: help setup packages-build packages-tests run test lint bench clean
+.PHONY: help setup packages-build packages-tests run test test-packages lint bench deb rpm clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,7 +25,11 @@ run: setup ## the demo: a panel, a master and a node on this machine
 	$(BIN)/vmwatch demo $(if $(LIBVIRT_URI),--libvirt-uri "$(LIBVIRT_URI)")
 
 test: setup ## all tests
-	$(BIN)/python -m pytest -n 3 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile --ignore tests/packages
+
+test-packages: setup deb ## the Debian packages, in a clean Debian: installed, upgraded, removed (as root)
+	@packaging/setup packages clean-root
+	$(BIN)/python -m pytest tests/packages
 
 lint: setup ## style and types
 	$(BIN)/ruff check .
@@ -33,6 +37,16 @@ lint: setup ## style and types
 
 bench: setup ## measurements; they take some minutes
 	$(BIN)/python -m bench
+
+deb: ## the two Debian packages, in dist/
+	@packaging/setup packages build
+	@packaging/setup packages deb
+	packaging/deb/build $(REVISION)
+
+rpm: ## the two packages for EL9, in dist/; to be built there
+	@packaging/setup packages build
+	@packaging/setup packages rpm
+	packaging/rpm/build
 
 clean: ## remove .venv, caches and build products
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info src/*.egg-info
