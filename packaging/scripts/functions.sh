@@ -184,7 +184,7 @@ reload_systemd() {
 # forget_units NAME...: links that "enable" made, of systemd and of System V.
 forget_units() {
     for name in "$@"; do
-        rm -f /etc/systemd/system/*.wants/"$name".service /etc/systemd/system/*.wants/"$name".timer
+        rm -f /etc/systemd/system/*.wants/"$name" /etc/systemd/system/*.wants/"$name".service
         if [ ! -e "/etc/init.d/$name" ] && command -v update-rc.d >/dev/null; then
             update-rc.d "$name" remove >/dev/null || :
         fi

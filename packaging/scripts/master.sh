@@ -2,7 +2,7 @@
 
 PACKAGE=master
 SERVICES='vmwatch-panel vmwatch-master'
-TIMERS='vmwatch-periodic-master vmwatch-periodic-node'
+UNITS='vmwatch-periodic-master.timer vmwatch-periodic-node.timer vmwatch-nodectl.socket vmwatch-servicectl.socket'
 ALTERNATIVE_PRIORITY=20
 
 before_install() {
@@ -33,30 +33,32 @@ after_install() {
         upkeep master start vmwatch-master
     else
         # shellcheck disable=SC2086 # several words
+        start_units
         upkeep master start $SERVICES
-        start_timers
     fi
 }
 
 # The new panel configures the services by itself where it finds nodes and no vmwatch-master.conf.
 after_upgrade() {
     prepare
+    is_external || start_units
     # shellcheck disable=SC2086 # several words
     upkeep master restart $SERVICES
 }
 
-start_timers() {
-    for timer in $TIMERS; do
-        if has_systemd && may_start "$timer.timer" start; then
-            systemctl enable --now "$timer.timer" || :
+# Timers, and sockets that stand for commands.
+start_units() {
+    for unit in $UNITS; do
+        if has_systemd && may_start "$unit" start; then
+            systemctl enable --now "$unit" || :
         fi
     done
 }
 
 before_remove() {
     if has_systemd; then
-        for timer in $TIMERS; do
-            systemctl disable --now "$timer.timer" >/dev/null 2>&1 || :
+        for unit in $UNITS; do
+            systemctl disable --now "$unit" >/dev/null 2>&1 || :
         done
     fi
     upkeep master stop vmwatch-master vmwatch-panel
@@ -65,7 +67,7 @@ before_remove() {
 
 after_remove() {
     # shellcheck disable=SC2086 # several words
-    forget_units $SERVICES $TIMERS
+    forget_units $SERVICES $UNITS
     reload_systemd
 }
 

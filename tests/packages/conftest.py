@@ -96,4 +96,5 @@ def machine(clean: CleanRoot, daemon: TestDriverDaemon) -> Iterator[Installed]:
         yield made
     finally:
         made.purge()
+        made.unsupervise()
         (clean.path / HOST_FILE).unlink(missing_ok=True)

@@ -21,7 +21,8 @@ def test_the_file_names_the_panel_and_the_prefix(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "named"), [("panel=both", "embedded, external"), ("prefix=srv", "absolute path"), ("prefix=/a b", "absolute")]
+    ("line", "named"),
+    [("panel=both", "embedded, external"), ("prefix=srv", "absolute path"), ("prefix=/a b", "absolute path")],
 )
 def test_a_wrong_value_is_named_with_its_line_and_what_is_allowed(tmp_path: Path, line: str, named: str) -> None:
     path = tmp_path / "vmwatch"
