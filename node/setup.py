@@ -11,7 +11,7 @@ from vmwatch.shared.errors import ConfigurationError
 from vmwatch.shared.nodectl import MANAGED, Check, Outcome
 from vmwatch.shared.paths import Paths
 from vmwatch.shared.servicefile import Placed, bad_path, good_path, place, read
-from vmwatch.shared.servicerun import NOTHING, RELOADED, RESTARTED, hang_up, run_with
+from vmwatch.shared.servicerun import NOTHING, RELOADED, RESTARTED, run_with
 from vmwatch.shared.services import ServiceError, ServiceManager, ServiceState, find_manager
 from vmwatch.shared.settings import NODE_CHANGEABLE, NodeSettings
 from vmwatch.shared.statussocket import read_status
@@ -119,7 +119,7 @@ class Setup:
             self._say(f"{manager.name} starts {SERVICE} again")
             manager.restart(SERVICE)
             return RESTARTED, since
-        hang_up(SERVICE, manager.status(SERVICE).pid)
+        manager.reload(SERVICE)
         return RELOADED, since + RELOADED_S
 
     def _wait_until_working(

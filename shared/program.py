@@ -11,6 +11,7 @@ from vmwatch.shared import logs
 from vmwatch.shared.conffile import Loaded
 from vmwatch.shared.errors import ConfigurationError, VmwatchError
 from vmwatch.shared.exits import Exit
+from vmwatch.shared.notify import Notifier
 from vmwatch.shared.paths import DEFAULT_PREFIX, PREFIX_VARIABLE, Paths
 from vmwatch.shared.pidfile import PidFile
 from vmwatch.shared.version import VERSION
@@ -82,6 +83,8 @@ def run(
             log.warning("%s", warning)
         if settings.disabled:
             log.info("%s is disabled: disabled=yes in %s", program, config)
+            # Else systemd would take an end before "ready" for a start that has failed.
+            Notifier().ready(f"disabled: disabled=yes in {config}")
             return Exit.OK
         with PidFile(paths.pid):
             log.info("%s %s starts with %s", program, VERSION, config)

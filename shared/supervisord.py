@@ -100,6 +100,13 @@ class Supervisord:
         self.stop(service)  # supervisord has no call that does both
         self.start(service)
 
+    def reload(self, service: str) -> None:
+        with self._calls() as supervisor:
+            try:
+                supervisor.signalProcess(service, "HUP")
+            except xmlrpc.client.Fault as fault:
+                raise self._error(f"{service} could not be told to read its file", fault) from None
+
     def status(self, service: str) -> ServiceStatus:
         with self._calls(ASK_LIMIT_S) as supervisor:
             try:
