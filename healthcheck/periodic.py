@@ -22,6 +22,7 @@ from vmwatch.shared.errors import ConfigurationError, VmwatchError
 from vmwatch.shared.exits import Exit
 from vmwatch.shared.paths import DEFAULT_PREFIX, PREFIX_VARIABLE, Paths
 from vmwatch.shared.program import Parser
+from vmwatch.shared.serviceuser import become_service_user
 from vmwatch.shared.version import VERSION
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         paths = Paths.of(PROGRAM, options.prefix)
         if options.if_configured and not Paths(paths.prefix, MASTER).config.exists():
             return Exit.OK
+        become_service_user(paths)
         logs.set_up(str(paths.log), "info")
         with alone(paths.run / f"{PROGRAM}-{options.what}.lock"):
             return check(options, PanelAccount(paths.prefix))

@@ -1,5 +1,6 @@
 """Sets up vmwatch-node on this machine: its file, its service, and whether it then works (`vmwatch-nodectl`)."""
 
+import os
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ from vmwatch.shared.paths import Paths
 from vmwatch.shared.servicefile import Placed, bad_path, good_path, place, read
 from vmwatch.shared.servicerun import NOTHING, RELOADED, RESTARTED, run_with
 from vmwatch.shared.services import ServiceError, ServiceManager, ServiceState, find_manager
+from vmwatch.shared.serviceuser import service_user
 from vmwatch.shared.settings import NODE_CHANGEABLE, NodeSettings
 from vmwatch.shared.statussocket import read_status
 
@@ -95,7 +97,7 @@ class Setup:
         if any("\n" in value or "\r" in value for value in values.values() if value):
             raise ConfigurationError("a value with a line break is not allowed")
         path = self._paths.config
-        placed = place(path, NodeSettings, values)
+        placed = place(path, NodeSettings, values, owner=service_user(self._paths) if os.geteuid() == 0 else None)
         for line in placed.dropped:
             self._say(f"{path}: {line}")
         if placed.dropped:

@@ -24,6 +24,7 @@ from vmwatch.panel.proof import Proof
 from vmwatch.panel.reload import Reload
 from vmwatch.panel.remedies import add_remedies
 from vmwatch.panel.retention import Retention
+from vmwatch.panel.rootway import needs_root
 from vmwatch.panel.settings import PanelSettings
 from vmwatch.panel.sshway import OverSsh
 from vmwatch.panel.store import Store, database_url
@@ -122,7 +123,10 @@ class _Server:
             self._equip(self._panel)
             self._configurator = self._panel.configurator = Configurator(self._panel, self._paths)
             add_remedies(self._panel.solvers, self._configurator)
-            self._panel.checks.ways["ssh"] = OverSsh(self._configurator.reach)
+            by_command = OverSsh(self._configurator.reach)
+            self._panel.checks.ways["ssh"] = by_command
+            if needs_root(self._paths.prefix):  # the agent's files are not the panel's user's to read
+                self._panel.checks.ways["local"] = by_command
             status = StatusSocket(self._paths.socket, self.describe)
             status.start()
             writer.start()

@@ -1,5 +1,6 @@
 """A service's file, put in place: never one that is wrong, never without need, and the last good one kept beside it."""
 
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, Generic, TypeVar
 from vmwatch.shared import conffile
 from vmwatch.shared.confedit import edited, valid_values
 from vmwatch.shared.errors import ConfigurationError
+from vmwatch.shared.serviceuser import User, name_of
 
 _S = TypeVar("_S")
 
@@ -54,30 +56,51 @@ def place(
     kind: type[_S],
     changes: Mapping[str, str | None],
     check: Callable[[_S], Any] = lambda settings: None,
+    owner: User | None = None,
 ) -> Placed[_S]:
     """Make `changes` in the file. Raises ConfigurationError, and then nothing was written.
 
-    `check` may raise it too, for what a settings object alone does not show.
+    `check` may raise it too, for what a settings object alone does not show. `owner`: the user whose service it is,
+    where root writes it; what somebody else has put there is not touched.
     """
+    if owner is not None:
+        for one in (path, good_path(path), bad_path(path)):
+            _refuse_foreign(one, owner)
     text, good = read(path), read(good_path(path))
     before = _parsed(path, text, kind)
     # One that was lost comes back with all that its last good one said.
     made = edited(text if path.exists() else good, kind, changes, valid_values(good, kind))
     after = conffile.parse(path, made.text, kind).settings
     check(after)
-    tight = path.exists() and not conffile.mode_warnings(path)
+    tight = path.exists() and not conffile.mode_warnings(path) and (owner is None or path.stat().st_uid == owner.uid)
     if made.text == text and tight:
         return Placed(before, after, False, ())
+    given = (owner.uid, owner.gid) if owner is not None else None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if before is not None:
-            conffile.write_atomically(good_path(path), text)
+            conffile.write_atomically(good_path(path), text, owner=given)
         elif text:
-            conffile.write_atomically(bad_path(path), text)
-        conffile.write_atomically(path, made.text)
+            conffile.write_atomically(bad_path(path), text, owner=given)
+        conffile.write_atomically(path, made.text, owner=given)
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be written: {error.strerror}") from None
     return Placed(before, after, True, made.dropped)
+
+
+def _refuse_foreign(path: Path, owner: User) -> None:
+    """Root follows no name that somebody else has put there, and reads nobody else's file for him."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
+    if not stat.S_ISREG(found.st_mode):
+        raise ConfigurationError(f"{path}: is no file; remove it with: rm {path}")
+    if found.st_uid not in (0, owner.uid):
+        told = f"belongs to {name_of(found.st_uid)}, and only {owner.name}'s or root's is used"
+        raise ConfigurationError(f"{path}: {told}; mend it with: chown {owner.name}: {path}")
 
 
 def _parsed(path: Path, text: str, kind: type[_S]) -> _S | None:
