@@ -35,6 +35,9 @@ class Elevated:
     def restart(self, service: str) -> None:
         self._ask(service, "restart")
 
+    def reload(self, service: str) -> None:
+        self._ask(service, "reload")
+
     def status(self, service: str) -> ServiceStatus:
         told = self._ask(service, STATUS)
         return ServiceStatus(ServiceState(told.state), told.pid, told.code, told.text)

@@ -31,6 +31,8 @@ def main(
     options = parser().parse_args(arguments)
     try:
         paths = Paths.of(PROGRAM, options.prefix)
+        if options.command is None:
+            check_in_charge(paths)
     except ConfigurationError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return Exit.CONFIGURATION
@@ -43,7 +45,6 @@ def main(
         return user(options, reload, paths)
 
     def serve(settings: PanelSettings, at: Paths) -> int:
-        check_in_charge(at)
         from vmwatch.panel.server import serve as serve_panel  # `user` and --check need no web server
 
         return serve_panel(settings, at, reload, equip)

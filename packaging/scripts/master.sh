@@ -61,7 +61,9 @@ before_remove() {
             systemctl disable --now "$unit" >/dev/null 2>&1 || :
         done
     fi
-    upkeep master stop vmwatch-master vmwatch-panel
+    # The panel first: it would start the others again.
+    # shellcheck disable=SC2086 # several words
+    upkeep master stop $SERVICES
     unlink_healthcheck master
 }
 

@@ -35,6 +35,11 @@ after_upgrade() {
 }
 
 before_remove() {
+    find_folders
+    # A configuration under way would start it again: wait for its end.
+    if [ -e "$VAR/run/vmwatch-nodectl.lock" ]; then
+        flock --wait 120 "$VAR/run/vmwatch-nodectl.lock" true || :
+    fi
     upkeep node stop $SERVICES
     unlink_healthcheck node
 }

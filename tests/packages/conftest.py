@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.testbed.cleanroot import ROOT, CleanRoot, fetch
-from tests.testbed.installed import HOST_FILE, Installed
+from tests.testbed.installed import HOST_FILE, PREFIX, Installed
 from tests.testbed.stack import short_folder
 from tests.testbed.testdriver import TestDriverDaemon
 
@@ -97,4 +97,5 @@ def machine(clean: CleanRoot, daemon: TestDriverDaemon) -> Iterator[Installed]:
     finally:
         made.purge()
         made.unsupervise()
+        assert not made.file(PREFIX).exists(), sorted(made.file(PREFIX).rglob("*"))
         (clean.path / HOST_FILE).unlink(missing_ok=True)
