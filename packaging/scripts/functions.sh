@@ -286,37 +286,22 @@ give_to_root() {
 
 # --- SELinux --------------------------------------------------------------------------------------------------------
 
-# Types below the prefix: pattern and type. The targeted policy has no domain for vmwatch; from programs of bin_t its
-# services run as unconfined_service_t. Only names of ours: what others keep there has its types already.
-file_types() {
-    cat <<END
-$PREFIX/lib/vmwatch(-[a-z]+)?/bin(/.*)? bin_t
-$PREFIX/lib/vmwatch(-[a-z]+)?/lib/.*\.so(\.[^/]*)* lib_t
-$PREFIX/etc/vmwatch-[^/]* etc_t
-$PREFIX/conf\.d/vmwatch-[^/]* etc_t
-$PREFIX/var/vmwatch-[^/]* var_lib_t
-$PREFIX/var/vmwatch-[^/]*\.log[^/]* var_log_t
-$PREFIX/var/run/vmwatch-[^/]* var_run_t
-/var/lib/vmwatch/vmwatch-[^/]*\.log[^/]* var_log_t
-END
+contexts() {
+    if command -v semanage >/dev/null && selinuxenabled 2>/dev/null; then
+        "$PREFIX/lib/vmwatch-$PACKAGE/share/vmwatch/selinux/contexts" "$1" "$PREFIX" || :
+    fi
 }
 
 label_files() {
-    command -v semanage >/dev/null && selinuxenabled 2>/dev/null || return 0
-    file_types | while read -r pattern type; do
-        semanage fcontext --add --type "$type" "$pattern" 2>/dev/null ||
-            semanage fcontext --modify --type "$type" "$pattern" || :
-    done
-    restorecon -R "$PREFIX/lib/vmwatch-$PACKAGE" || :
+    contexts add
 }
 
 # The other package may still need them.
 unlabel_files() {
-    command -v semanage >/dev/null || return 0
-    if [ -d "$PREFIX/lib/vmwatch-master" ] || [ -d "$PREFIX/lib/vmwatch-node" ]; then
-        return 0
-    fi
-    file_types | while read -r pattern _; do
-        semanage fcontext --delete "$pattern" 2>/dev/null || :
+    for other in master node; do
+        if [ "$other" != "$PACKAGE" ] && [ -d "$PREFIX/lib/vmwatch-$other" ]; then
+            return 0
+        fi
     done
+    contexts remove
 }
