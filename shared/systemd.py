@@ -143,7 +143,7 @@ def _text(load: str, active: str, shown: Mapping[str, str]) -> str:
     tried = shown.get("ConditionTimestampMonotonic", "0") != "0"
     if active == "inactive" and tried and shown.get("ConditionResult") == "no":
         words.append("not configured, or another condition of its unit is not met")
-    if active == "failed":
+    if active == "failed" or shown.get("SubState") == "auto-restart":
         words.append(f"{shown.get('Result', '')}, exit code {shown.get('ExecMainStatus', '')}")
     if shown.get("StatusText"):
         words.append(shown["StatusText"])

@@ -8,7 +8,7 @@ import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +22,6 @@ from vmwatch.cli.kept import Kept
 
 PACKAGING = Path(__file__).parents[2] / "packaging"
 CHECKOUT = Path(__file__).parents[2]
-NOBODY = 65534
 MASK = 'for folder in {folders}; do if [ -d "$folder" ]; then mount -t tmpfs -o mode=755 tmpfs "$folder"; fi; done\n'
 
 
@@ -87,13 +86,13 @@ class InitSpace:
 
     def _start(self) -> None:
         outer = psutil.Process(self.kept.start())
-        [inner] = wait_until(lambda: self._lives() and outer.children(), "process 1 to start")
+        [inner] = wait_until(lambda: self._living(outer).children(), "process 1 to start")
         self.pid = inner.pid
-        wait_until(lambda: self._lives() and self.serves(), "its init to be up")
+        wait_until(lambda: self._living(outer) and self.serves(), "its init to be up")
 
-    def _lives(self) -> bool:
+    def _living(self, outer: psutil.Process) -> psutil.Process:
         assert self.kept.is_running, f"it has ended:\n{self.log}"
-        return True
+        return outer
 
     def _removed(self) -> bool:
         if self._cgroup is None or not self._cgroup.exists():
@@ -129,7 +128,7 @@ class SysvSpace(InitSpace):
 class SystemdSpace(InitSpace):
     """A machine that was booted with systemd, with the units of packaging/systemd and few others.
 
-    `changes`: lines of a drop-in for the services.
+    `changes`: lines of a drop-in for the services. `places`: what their paths become.
     """
 
     SYSTEMD = Path("/lib/systemd/systemd")
@@ -143,13 +142,16 @@ class SystemdSpace(InitSpace):
     )
     STUBS = ("sysinit", "basic", "shutdown", "multi-user", "network-online", "network", "time-sync", "timers")
 
-    def __init__(self, folder: Path, changes: str) -> None:
+    def __init__(self, folder: Path, changes: str, places: Mapping[str, str]) -> None:
         units = folder / "units"
         units.mkdir()
         for name in self.STUBS:
             (units / f"{name}.target").write_text("[Unit]\nDefaultDependencies=no\n")
         for unit in (PACKAGING / "systemd").glob("*.*"):
-            shutil.copy(unit, units)
+            text = unit.read_text()
+            for old, new in places.items():
+                text = text.replace(old, new)
+            (units / unit.name).write_text(text)
             if unit.suffix == ".service":
                 (units / f"{unit.name}.d").mkdir()
                 (units / f"{unit.name}.d" / "test.conf").write_text(changes)
