@@ -1,5 +1,6 @@
 """Sets up vmwatch-node on this machine: its file, its service, and whether it then works (`vmwatch-nodectl`)."""
 
+import errno
 import os
 import socket
 import time
@@ -35,6 +36,8 @@ ENDED_LOOKS = 30
 RELOADED_S = 1.5
 """A word of the master's that was on its way at a SIGHUP says nothing of the new settings."""
 STATUS_LIMIT_S = 5.0
+UNTRIED = "untried"
+"""This process may not use the network (its unit says so, `vmwatch-nodectl@.service`): nothing is known of the port."""
 
 Say = Callable[[str], None]
 Status = dict[str, Any]
@@ -137,13 +140,14 @@ class Setup:
                 return checks, status
             if spent_s > PATIENCE_S and not looked:
                 looked = True
-                if any(try_port(endpoint) != "open" for endpoint in settings.masters[0]):
+                if any(try_port(endpoint) not in ("open", UNTRIED) for endpoint in settings.masters[0]):
                     return checks, status  # there is nobody to be heard
             time.sleep(LOOK_EVERY_S)
 
     def _try_ports(self, settings: NodeSettings) -> dict[str, str]:
         push, acknowledgements = settings.masters[0]
-        found = {str(endpoint): try_port(endpoint) for endpoint in (push, acknowledgements)}
+        tried = {str(endpoint): try_port(endpoint) for endpoint in (push, acknowledgements)}
+        found = {address: result for address, result in tried.items() if result != UNTRIED}
         for address, result in found.items():
             if result != "open":
                 self._say(f"{address} of the master: {result}")
@@ -151,7 +155,7 @@ class Setup:
 
 
 def try_port(endpoint: Endpoint) -> str:
-    """`open`, `refused`, `timeout`, or the system's words."""
+    """`open`, `refused`, `timeout`, UNTRIED, or the system's words."""
     try:
         socket.create_connection((endpoint.host, endpoint.port), CONNECT_LIMIT_S).close()
     except ConnectionRefusedError:
@@ -159,7 +163,7 @@ def try_port(endpoint: Endpoint) -> str:
     except TimeoutError:
         return "timeout"
     except OSError as error:
-        return error.strerror or str(error)
+        return UNTRIED if error.errno == errno.EAFNOSUPPORT else error.strerror or str(error)
     return "open"
 
 

@@ -26,6 +26,10 @@ prepare() {
 # A node that was configured before starts again; a new one starts nothing, and the panel configures it.
 after_install() {
     prepare
+    # On the panel's host it waits for this package.
+    if has_systemd && systemctl --quiet is-enabled vmwatch-nodectl.socket 2>/dev/null; then
+        systemctl start vmwatch-nodectl.socket || :
+    fi
     upkeep node start $SERVICES
 }
 

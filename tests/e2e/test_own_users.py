@@ -4,6 +4,7 @@ import os
 import pwd
 import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -196,6 +197,51 @@ def test_without_its_rule_the_panel_says_what_it_lacks(host: Apart) -> None:
     finally:
         rules.write_text(text)
     assert host.vmwatch("configure").count("is right already") == 2
+
+
+def test_where_sudo_gives_nothing_sockets_stand_for_both_commands(host: Apart) -> None:
+    """As the units have it: root with few capabilities. systemd's own tool listens."""
+    rules = Path(f"/proc/{host.pid}/root/etc/sudoers.d/vmwatch")
+    text, listeners = rules.read_text(), []
+    rules.unlink()
+    try:
+        listeners = [listen(host, name) for name in ("vmwatch-nodectl", "vmwatch-servicectl")]
+        os.kill(host.state("vmwatch-node").pid, signal.SIGSTOP)
+        assert configured(host) == [("vmwatch-master", "yes"), ("kvm-01", "yes")]
+        host.vmwatch("configure", "--rotate-secret")
+        assert host.owner("etc/vmwatch-node.conf") == ("vmwatch-node", 0o600)
+        host.panel.change("periodic", interval="5")
+        assert problems(host) == []
+    finally:
+        for listener in listeners:
+            listener.kill()
+            listener.wait()
+        for name in ("vmwatch-nodectl", "vmwatch-servicectl"):
+            Path(f"/proc/{host.pid}/root/run/vmwatch/{name}.sock").unlink(missing_ok=True)
+        rules.write_text(text)
+        rules.chmod(0o440)
+
+
+def listen(host: Apart, name: str) -> "subprocess.Popen[bytes]":
+    """What the socket unit of this name does, by systemd-socket-activate."""
+    unit = (ROOT / "packaging" / "systemd" / f"{name}@.service").read_text()
+    told = next(line.partition("=")[2] for line in unit.splitlines() if line.startswith("CapabilityBoundingSet="))
+    kept = ",".join(f"+{one.removeprefix('CAP_').lower()}" for one in told.split())
+    root = Path(f"/proc/{host.pid}/root")
+    socket = root / "run" / "vmwatch" / f"{name}.sock"
+    socket.parent.mkdir(exist_ok=True)
+    listener = subprocess.Popen(
+        [
+            *("nsenter", f"--mount=/proc/{host.pid}/ns/mnt", "--"),
+            *("systemd-socket-activate", "--accept", "--inetd", "-l", f"/run/vmwatch/{name}.sock"),
+            *("setpriv", f"--bounding-set=-all,{kept}", command(name), "--prefix", str(host.prefix)),
+        ],
+        stderr=subprocess.DEVNULL,
+    )
+    wait_until(socket.exists, f"{socket} to be there")
+    number = next(number for number, user in host.users().items() if user == "vmwatch")
+    os.chown(socket, number, number)
+    return listener
 
 
 def test_a_link_in_place_of_the_nodes_file_is_not_followed_by_root(host: Apart, tmp_path: Path) -> None:

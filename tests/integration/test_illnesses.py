@@ -2,17 +2,18 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.independent_node import IndependentNode
 from tests.testbed.daemon import can_mask
-from tests.testbed.probe import found, probe, run_probe, wait_probe
-from tests.testbed.service import command
+from tests.testbed.probe import Answer, found, probe, run_probe, wait_probe
+from tests.testbed.service import Service, command
 from tests.testbed.stack import SECRET, Panel, Stack, short_folder
 from tests.testbed.waiting import wait_until
 
@@ -161,3 +162,34 @@ def test_a_program_that_is_not_installed_is_missing(short_path: Path) -> None:
     assert done.returncode == 2
     assert "missing" in done.stdout
     assert "missing" not in subprocess.run(run, capture_output=True, text=True, timeout=120, check=False).stdout
+
+
+def test_a_loop_that_hangs_in_a_write_is_told_and_goes_on_when_it_can(short_path: Path) -> None:
+    """Its log is a pipe that nobody reads, as a disk that hangs is; its status is told by another thread."""
+    stack = Stack(short_path, workers=1)
+    pipe = short_path / "log"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
+    try:
+        with Service("vmwatch-master", stack.prefix, "--log-file", str(pipe)) as master:
+            until_blocked(lambda: os.write(reader, bytes(4096)))
+            until_blocked(lambda: os.write(reader, b"."))
+            master.signal(signal.SIGHUP)  # it logs what it has read again
+            thresholds = ("-w", "turn_age=~:1", "-c", "turn_age=~:2")
+
+            def hangs(answer: Answer) -> bool:
+                return found(answer).get("turn_age") == "CRITICAL"
+
+            wait_probe("master", stack.prefix, hangs, "the hang", *thresholds)
+            until_blocked(lambda: os.read(reader, 65536))
+            wait_until(lambda: master.status["turn_age_s"] < 2, "the loop to turn again")
+    finally:
+        os.close(reader)
+
+
+def until_blocked(act: Callable[[], object]) -> None:
+    try:
+        while True:
+            act()
+    except BlockingIOError:
+        pass

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STAGE = "/mnt"
 """A folder that every Debian has and no test uses; it is covered in the namespace alone."""
 SUDOERS = ROOT / "packaging" / "sudoers" / "vmwatch"
-PROGRAMS = ("unshare", "nsenter", "sudo", "useradd", "runuser")
+PROGRAMS = ("unshare", "nsenter", "setpriv", "sudo", "systemd-socket-activate", "useradd", "runuser")
 
 
 def lacking() -> str:

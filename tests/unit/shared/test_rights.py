@@ -2,6 +2,7 @@
 
 import os
 import stat
+import struct
 import subprocess
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from vmwatch.shared import rights
 from vmwatch.shared.paths import Paths
 from vmwatch.shared.rights import Rights
-from vmwatch.shared.serviceuser import User, become_service_user, service_user
+from vmwatch.shared.serviceuser import ACL, ACL_MASK, ACL_USER, User, become_service_user, service_user
 
 UID, GID, SHARED = 64001, 64001, 64002
 NODE = User(str(UID), UID, GID, frozenset({GID, SHARED}))
@@ -131,3 +132,21 @@ def test_what_a_user_may_is_what_the_system_lets_him(
     allowed = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert NODE.may(path, bits) is allowed
     assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+def test_who_is_named_in_an_access_list_may_what_it_says(prefix: Path) -> None:
+    """A folder that others use stays theirs, and the packages let the services' users in by name."""
+    var = prefix / "var"
+    os.chown(var, 0, 0)
+    var.chmod(0o755)
+    assert not NODE.may(var, os.W_OK)
+    nobody = 2**32 - 1
+    owner, group, others = (0x01, 7, nobody), (0x04, 5, nobody), (0x20, 5, nobody)
+    entries = owner, (ACL_USER, 7, UID), group, (ACL_MASK, 7, nobody), others
+    try:
+        os.setxattr(var, ACL, struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries))
+    except OSError as error:
+        pytest.skip(f"no access lists here: {error.strerror}")
+    assert NODE.may(var, os.W_OK | os.X_OK)
+    assert not User("other", 64009, 64009).may(var, os.W_OK)
+    assert looked(prefix) == Rights()
