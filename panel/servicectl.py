@@ -22,7 +22,7 @@ from vmwatch.shared.version import VERSION
 
 PROGRAM = "vmwatch-servicectl"
 SERVICE = "vmwatch-master"
-STATUS, *_ = VERBS = ("status", "start", "stop", "restart", "reload", "enable", "disable")
+STATUS, *_ = VERBS = ("status", "start", "stop", "restart", "enable", "disable")
 MAX_REQUEST_BYTES = 4096
 
 
