@@ -16,6 +16,8 @@ from tests.testbed.testdriver import TestDriverDaemon
 
 NAMES = ("vmwatch-master", "vmwatch-node")
 NEWER = "9.9.9"
+TOOLS = ("logrotate",)
+"""What the packages only recommend, and the tests use."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,9 @@ def daemon(folder: Path) -> Iterator[TestDriverDaemon]:
 @pytest.fixture(scope="module")
 def clean(folder: Path, packages: Packages, daemon: TestDriverDaemon) -> Iterator[CleanRoot]:
     """A clean Debian with what the packages depend on, and nothing of theirs."""
-    fetch([packages.master, packages.node])
+    fetch([packages.master, packages.node], *TOOLS)
     with CleanRoot(folder / "root", daemon.sockets) as root:
-        needed = []
+        needed = [*TOOLS]
         for package in (packages.master, packages.node):
             told = subprocess.run(["dpkg-deb", "-f", str(package), "Depends"], check=True, capture_output=True)
             needed.append(told.stdout.decode().strip())

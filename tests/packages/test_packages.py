@@ -1,5 +1,7 @@
 """The Debian packages in a clean Debian 12: installed, upgraded under load, removed, purged; and beside others."""
 
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,17 @@ def assert_runs(machine: Installed, *services: str) -> None:
     assert found == wanted
 
 
+def assert_logs_rotate(machine: Installed) -> None:
+    """As the services' own users, and each goes on in a new file."""
+    machine.root.run("logrotate", "--force", "/etc/logrotate.d/vmwatch-master", "/etc/logrotate.d/vmwatch-node")
+    for name, user in ALL_SERVICES.items():
+        old, new = machine.file(f"{VAR}/{name}.log.1"), machine.file(f"{VAR}/{name}.log")
+        assert machine.user_name(old.stat().st_uid) == user
+        # It writes to the file that was moved until it has something to say.
+        machine.root.run("sh", "-c", f"kill -HUP $(cat /{VAR}/run/{name}.pid)")
+        wait_until(new.exists, f"{name} to write to a new log")
+
+
 def test_packages_install_upgrade_under_load_without_a_lost_event_and_purge_to_nothing(
     machine: Installed, packages: Packages, daemon: TestDriverDaemon
 ) -> None:
@@ -63,6 +76,7 @@ def test_packages_install_upgrade_under_load_without_a_lost_event_and_purge_to_n
     assert not machine.file(f"{ETC}/vmwatch-node.conf").exists()
     machine.begin()
     assert_runs(machine, *ALL_SERVICES)
+    assert_logs_rotate(machine)
     files = (f"{ETC}/vmwatch-master.conf", f"{ETC}/vmwatch-node.conf")
     written = [machine.file(name).read_text() for name in files]
     with Stream(daemon) as stream:
@@ -188,3 +202,26 @@ def test_where_policy_forbids_starting_services_an_installation_starts_none(
         assert machine.processes() == {}
     finally:
         policy.unlink()
+
+
+def test_the_units_and_rules_in_the_packages_are_right(packages: Packages, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    for package in (packages.master, packages.node):
+        subprocess.run(["dpkg-deb", "--extract", str(package), str(tree)], check=True)
+    units = []
+    for path in sorted((tree / "lib" / "systemd" / "system").iterdir()):
+        text = path.read_text()
+        for program in tree.glob(f"{PREFIX}/lib/*/bin/vmwatch-*"):
+            text = re.sub(rf"=/usr/sbin/{program.name}(?=\s)", f"={program}", text)
+        assert "lib/vmwatch/bin" not in text
+        unit = tmp_path / path.name
+        unit.write_text(text)
+        units.append(str(unit))
+    verified = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True, check=False
+    )
+    assert (verified.returncode, verified.stderr) == (0, "")
+    subprocess.run(["visudo", "--check", "--file", str(tree / "etc/sudoers.d/vmwatch")], check=True)
+    for script in (tree / "etc/init.d").iterdir():
+        subprocess.run(["sh", "-n", str(script)], check=True)
+        assert "lib/vmwatch/bin" not in script.read_text()

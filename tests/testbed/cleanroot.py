@@ -66,34 +66,42 @@ def base() -> Path:
     if not (made / ".complete").exists():
         shutil.rmtree(made, ignore_errors=True)
         made.mkdir(parents=True)
-        _run_apart(["debootstrap", "--variant=minbase", SUITE, str(made), MIRROR])
+        told = _run_apart(["debootstrap", "--variant=minbase", SUITE, str(made), MIRROR])
+        assert told == "", told
         (made / ".complete").touch()
     return made
 
 
-def fetch(packages: Sequence[Path]) -> None:
-    """Load into the base what these packages depend on, without installing any of it."""
+def fetch(packages: Sequence[Path], *names: str) -> None:
+    """Load into the base what these packages depend on, and what `names` names, without installing any of it."""
     made = base()
     for package in packages:
         shutil.copy(package, made / "tmp" / package.name)
-    names = [f"/tmp/{package.name}" for package in packages]
-    install = ["apt-get", "--yes", "--no-install-recommends", "--download-only", "install", *names]
-    _run_apart(["chroot", str(made), *install])
-    for package in packages:
-        (made / "tmp" / package.name).unlink()
+    files = [f"/tmp/{package.name}" for package in packages]
+    apt = ["chroot", str(made), "apt-get", "--yes", "--no-install-recommends"]
+    download = [*apt, "--download-only", "install", *files, *names]
+    try:
+        if _run_apart(download):
+            # What was the newest when the base was made may have left the mirror.
+            for command in ([*apt, "update"], download):
+                assert (told := _run_apart(command)) == "", f"{command}: {told}"
+    finally:
+        for package in packages:
+            (made / "tmp" / package.name).unlink()
 
 
-def _run_apart(command: Sequence[str]) -> None:
-    """In a mount namespace of its own: what it mounts ends with it."""
+def _run_apart(command: Sequence[str]) -> str:
+    """In a mount namespace of its own: what it mounts ends with it. What was printed, if it failed; else nothing."""
     done = subprocess.run(
         ["unshare", "--mount", *command],
         env={**os.environ, **GUARD},
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, f"{command}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
+    return (done.stdout[-4000:] or "without a word") if done.returncode else ""
 
 
 class CleanRoot:

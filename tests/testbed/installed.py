@@ -14,7 +14,10 @@ PREFIX = "usr/local/mgr5"
 HOST_FILE = "etc/default/vmwatch"
 NAMES = ("vmwatch-master", "vmwatch-node")
 NODE = "kvm-01"
-VOLATILE = ("proc", "dev", "sys", "run", "tmp", "root", "var/log", "var/cache", "var/lib/dpkg", "var/lib/apt")
+VOLATILE = (
+    *("proc", "dev", "sys", "tmp", "root", "var/log", "var/cache"),
+    *("var/lib/dpkg", "var/lib/apt", "var/lib/logrotate"),
+)
 """What installing anything at all changes."""
 BACKUPS = ("etc/passwd-", "etc/group-", "etc/shadow-", "etc/gshadow-", "etc/subuid-", "etc/subgid-", "etc/.pwd.lock")
 SYSTEM_V = "etc/init.d/vmwatch-panel"
