@@ -18,7 +18,9 @@ from vmwatch.healthcheck.facts import (
     MaintenanceFacts,
     Status,
     number_at,
+    text_at,
 )
+from vmwatch.healthcheck.libvirtdaemon import find_daemon
 from vmwatch.healthcheck.processes import look_at, read_pid_file
 from vmwatch.shared import rights
 from vmwatch.shared.conffile import Loaded, load
@@ -64,6 +66,7 @@ def gather(paths: Paths, config: Path, limit_s: float, canary: bool, stage: Call
         canary=sung,
         maintenance=maintenance,
         maintenance_error=maintenance_error,
+        daemon=find_daemon(text_at(status, "libvirt", "uri")) if paths.program == "vmwatch-node" else None,
     )
 
 

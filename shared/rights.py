@@ -63,6 +63,8 @@ class _Look:
                 self._folder(folder)
             for path, secret in self._own_files():
                 self._file(path, secret)
+            if self._strict:
+                self._kept_files()
         return self._found
 
     def _passage(self, folder: Path) -> bool:
@@ -94,17 +96,20 @@ class _Look:
         paths = self._paths
         for path in (paths.log, paths.pid):
             yield path, False
-        if paths.program == "vmwatch-panel":
-            yield paths.etc / "vmwatch-ssh-key", True
-            yield paths.etc / "vmwatch-ssh-known-hosts", False
         if paths.program == "vmwatch-master":
             for path in (paths.dead_letters, paths.returned_letters, paths.discarded_letters):
                 yield path, True
         for end in ("", "-wal", "-shm"):
             yield paths.database.with_name(f"{paths.database.name}{end}"), True
-        if self._strict:
-            for path in (good_path(self._config), bad_path(self._config)):
-                yield path, True
+
+    def _kept_files(self) -> None:
+        """What the service does not write itself, and may not be able to: its unit may show `etc` read-only."""
+        kept = [good_path(self._config), bad_path(self._config)]
+        if self._paths.program == "vmwatch-panel":
+            kept.append(self._paths.etc / "vmwatch-ssh-key")
+        for path in kept:
+            if _is_file(path):
+                self._secret(path)
 
     def _file(self, path: Path, secret: bool) -> None:
         if not _is_file(path):
@@ -126,6 +131,9 @@ class _Look:
         if not path.is_dir():
             return  # it is made, if its own folder lets it
         if not self._user.may(path, os.W_OK | _ENTER):
+            if os.statvfs(path).f_flag & os.ST_RDONLY:
+                self._mistake(path, "is read-only here", f"mount -o remount,rw, or ReadWritePaths={path} in its unit")
+                return
             told = f"{self._user.name} may not write into it (it is {name_of(path.stat().st_uid)}'s, {_shown(path)})"
             self._mistake(path, told, self._command_for_folder(path))
         elif self._strict and _mode(path) & stat.S_IWOTH and not _mode(path) & stat.S_ISVTX:

@@ -145,8 +145,9 @@ def _text(load: str, active: str, shown: Mapping[str, str]) -> str:
         words.append("not configured, or another condition of its unit is not met")
     if active == "failed" or shown.get("SubState") == "auto-restart":
         words.append(f"{shown.get('Result', '')}, exit code {shown.get('ExecMainStatus', '')}")
-    if shown.get("StatusText"):
-        words.append(shown["StatusText"])
+    told = shown.get("StatusText", "")  # it outlives who has told it
+    if told and ((active in _STATES and active != "activating") or told.startswith(DISABLED)):
+        words.append(told)
     return ", ".join(words)
 
 

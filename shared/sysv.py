@@ -35,13 +35,13 @@ _PROCESS = re.compile(r"\(process (\d+)\)")
 
 
 class SystemV:
-    """`prefixed`: a command before each of its own."""
+    """`prefixed`: a command before each of its own. `scripts`: where they are, by default SCRIPTS."""
 
     name = "System V"
 
-    def __init__(self, prefixed: Sequence[str] = (), scripts: Path = SCRIPTS) -> None:
+    def __init__(self, prefixed: Sequence[str] = (), scripts: Path | None = None) -> None:
         self._prefixed = tuple(prefixed)
-        self._scripts = scripts
+        self._scripts = scripts or SCRIPTS
 
     def start(self, service: str) -> None:
         self._act(service, "start", "started")

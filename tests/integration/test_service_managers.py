@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -34,8 +35,11 @@ def machine(request: pytest.FixtureRequest) -> Iterator[Host]:
     make: Callable[[Path], Host] = request.param
     folder = short_folder()
     folder.mkdir(mode=0o755)
-    with make(folder / "p") as made:
-        yield made
+    try:
+        with make(folder / "p") as made:
+            yield made
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

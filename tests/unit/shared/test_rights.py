@@ -150,3 +150,14 @@ def test_who_is_named_in_an_access_list_may_what_it_says(prefix: Path) -> None:
     assert NODE.may(var, os.W_OK | os.X_OK)
     assert not User("other", 64009, 64009).may(var, os.W_OK)
     assert looked(prefix) == Rights()
+
+
+@pytest.mark.parametrize("end", ["good", "bad"])
+def test_what_is_kept_of_the_configuration_is_as_secret_and_need_not_be_writable(prefix: Path, end: str) -> None:
+    path = prefix / "etc" / f"vmwatch-node.conf.{end}"
+    path.write_text("")
+    os.chown(path, UID, GID)
+    path.chmod(0o400)
+    assert looked(prefix) == Rights()
+    path.chmod(0o440)
+    assert f"{path}: mode 0440 lets others read" in looked(prefix).mistakes[0]
