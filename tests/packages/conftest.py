@@ -98,6 +98,5 @@ def machine(clean: CleanRoot, daemon: TestDriverDaemon) -> Iterator[Installed]:
         yield made
     finally:
         made.purge()
-        made.unsupervise()
         assert not made.file(PREFIX).exists(), sorted(made.file(PREFIX).rglob("*"))
         (clean.path / HOST_FILE).unlink(missing_ok=True)

@@ -20,19 +20,6 @@ VOLATILE = (
 )
 """What installing anything at all changes."""
 BACKUPS = ("etc/passwd-", "etc/group-", "etc/shadow-", "etc/gshadow-", "etc/subuid-", "etc/subgid-", "etc/.pwd.lock")
-SYSTEM_V = "etc/init.d/vmwatch-panel"
-VENV = f"{PREFIX}/lib/vmwatch-master"
-SUPERVISORD = f"""\
-[unix_http_server]
-file = /run/supervisord.sock
-[supervisord]
-logfile = /var/log/supervisord.log
-pidfile = /run/supervisord.pid
-[rpcinterface:supervisor]
-supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
-[include]
-files = /{PREFIX}/conf.d/*.conf /etc/vmwatch/conf.d/*.conf
-"""
 
 
 class Installed:
@@ -45,11 +32,6 @@ class Installed:
     def file(self, name: str) -> Path:
         """Such as `etc/passwd`; its path on this machine."""
         return self.root.path / name
-
-    @property
-    def have_users(self) -> bool:
-        """Whether the programs become their own users wherever root starts them."""
-        return any(self.file(VENV).rglob("vmwatch/shared/serviceuser.py"))
 
     def say_of_machine(self, **values: str) -> None:
         """Write /etc/default/vmwatch."""
@@ -80,22 +62,6 @@ class Installed:
     def vmwatch(self, *arguments: str, code: int = 0) -> str:
         """The operator's command, as the administrator."""
         return self.root.run("vmwatch", *arguments, code=code, VMWATCH_PASSWORD=ADMIN[1])
-
-    def supervise(self) -> None:
-        """Where the packages bring no System V scripts: supervisord, as an operator sets it up."""
-        if self.file(SYSTEM_V).exists() or not self.file(VENV).exists():
-            return
-        self.file("etc/supervisord.conf").write_text(SUPERVISORD)
-        self.root.run(f"/{VENV}/bin/python", "-m", "supervisor.supervisord", "-c", "/etc/supervisord.conf")
-        self.root.wait("supervisord to answer", "test", "-S", "/run/supervisord.sock")
-        self.root.run(f"/{VENV}/bin/python", "-m", "vmwatch.shared.upkeep", "start", "vmwatch-panel")
-
-    def unsupervise(self) -> None:
-        """End that supervisord."""
-        if self.file("run/supervisord.pid").exists():
-            self.root.run("sh", "-c", "kill $(cat /run/supervisord.pid)")
-            wait_until(lambda: not self.file("run/supervisord.pid").exists(), "supervisord to end")
-        self.file("etc/supervisord.conf").unlink(missing_ok=True)
 
     def begin(self, etc: str = f"{PREFIX}/etc") -> None:
         """From installed packages to a node that works: what an operator does, and nothing more."""
