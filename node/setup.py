@@ -12,9 +12,10 @@ from vmwatch.shared.endpoints import Endpoint
 from vmwatch.shared.errors import ConfigurationError
 from vmwatch.shared.nodectl import MANAGED, Check, Outcome
 from vmwatch.shared.paths import Paths
+from vmwatch.shared.rootmanager import trusted_manager
 from vmwatch.shared.servicefile import Placed, bad_path, good_path, place, read
 from vmwatch.shared.servicerun import NOTHING, RELOADED, RESTARTED, run_with
-from vmwatch.shared.services import ServiceError, ServiceManager, ServiceState, find_manager
+from vmwatch.shared.services import ServiceError, ServiceManager, ServiceState
 from vmwatch.shared.serviceuser import service_user
 from vmwatch.shared.settings import NODE_CHANGEABLE, NodeSettings
 from vmwatch.shared.statussocket import read_status
@@ -56,7 +57,7 @@ class Setup:
         Raises ConfigurationError, and then nothing was written, or ServiceError.
         """
         placed = self._place(values)
-        manager = find_manager(self._paths, placed.after.service_manager)
+        manager = trusted_manager(self._paths, placed.after.service_manager)
         if placed.after.disabled:
             manager.stop(SERVICE)
             text = f"disabled=yes in {self._paths.config}: it is not started"
@@ -76,7 +77,7 @@ class Setup:
         """Whether it works now; changes nothing."""
         values = valid_values(read(self._paths.config), NodeSettings)
         try:
-            manager = find_manager(self._paths, values.get("service_manager", ""))
+            manager = trusted_manager(self._paths, values.get("service_manager", ""))
             checks, status = _look(manager, self._paths, time.monotonic() - HEARD_WITHIN_S)
         except ServiceError as error:
             return Outcome(False, str(error))
@@ -85,7 +86,7 @@ class Setup:
     def stop(self) -> Outcome:
         """The service ends, is not started again, and its file with its key goes. What was not delivered stays."""
         values = valid_values(read(self._paths.config), NodeSettings)
-        manager = find_manager(self._paths, values.get("service_manager", ""))
+        manager = trusted_manager(self._paths, values.get("service_manager", ""))
         self._say(f"{manager.name} stops {SERVICE}")
         manager.disable(SERVICE)
         for path in (self._paths.config, good_path(self._paths.config), bad_path(self._paths.config)):

@@ -15,8 +15,8 @@ from vmwatch.shared.errors import VmwatchError
 from vmwatch.shared.exits import Exit
 from vmwatch.shared.paths import DEFAULT_PREFIX, PREFIX_VARIABLE, Paths
 from vmwatch.shared.program import Parser
+from vmwatch.shared.rootmanager import trusted_manager
 from vmwatch.shared.servicefile import read
-from vmwatch.shared.services import find_manager
 from vmwatch.shared.settings import MasterSettings
 from vmwatch.shared.version import VERSION
 
@@ -69,7 +69,7 @@ def answer(paths: Paths, line: bytes) -> Answer:
 
 
 def _done(paths: Paths, verb: str) -> Answer:
-    manager = find_manager(paths, valid_values(read(paths.config), MasterSettings).get("service_manager", ""))
+    manager = trusted_manager(paths, valid_values(read(paths.config), MasterSettings).get("service_manager", ""))
     if verb != STATUS:
         getattr(manager, verb)(SERVICE)
         return Answer(True, manager=manager.name)

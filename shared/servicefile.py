@@ -1,5 +1,7 @@
 """A service's file, put in place: never one that is wrong, never without need, and the last good one kept beside it."""
 
+import errno
+import os
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -63,10 +65,7 @@ def place(
     `check` may raise it too, for what a settings object alone does not show. `owner`: the user whose service it is,
     where root writes it; what somebody else has put there is not touched.
     """
-    if owner is not None:
-        for one in (path, good_path(path), bad_path(path)):
-            _refuse_foreign(one, owner)
-    text, good = read(path), read(good_path(path))
+    text, good = _read_owned(path, owner), _read_owned(good_path(path), owner)
     before = _parsed(path, text, kind)
     # One that was lost comes back with all that its last good one said.
     made = edited(text if path.exists() else good, kind, changes, valid_values(good, kind))
@@ -88,19 +87,27 @@ def place(
     return Placed(before, after, True, made.dropped)
 
 
-def _refuse_foreign(path: Path, owner: User) -> None:
-    """Root follows no name that somebody else has put there, and reads nobody else's file for him."""
+def _read_owned(path: Path, owner: User | None) -> str:
+    """As `read`; with an `owner` root follows no name that somebody else has put there, and reads nobody else's file
+    for him: looked at after it was opened, so that it cannot be exchanged in between."""
+    if owner is None:
+        return read(path)
     try:
-        found = path.lstat()
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
-        return
+        return ""
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ConfigurationError(f"{path}: is no file of its own; remove it with: rm {path}") from None
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
-    if not stat.S_ISREG(found.st_mode):
-        raise ConfigurationError(f"{path}: is no file; remove it with: rm {path}")
-    if found.st_uid not in (0, owner.uid):
-        told = f"belongs to {name_of(found.st_uid)}, and only {owner.name}'s or root's is used"
-        raise ConfigurationError(f"{path}: {told}; mend it with: chown {owner.name}: {path}")
+    with os.fdopen(handle, "rb") as file:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+            raise ConfigurationError(f"{path}: is no file of its own; remove it with: rm {path}")
+        if found.st_uid not in (0, owner.uid):
+            told = f"belongs to {name_of(found.st_uid)}, and only {owner.name}'s or root's is used"
+            raise ConfigurationError(f"{path}: {told}; mend it with: chown {owner.owner} {path}")
+        return file.read().decode("utf-8", "replace")
 
 
 def _parsed(path: Path, text: str, kind: type[_S]) -> _S | None:

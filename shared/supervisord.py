@@ -71,6 +71,11 @@ class Supervisord:
     def name(self) -> str:
         return f"supervisord ({self._path})"
 
+    @property
+    def path(self) -> Path:
+        """Its socket."""
+        return self._path
+
     def answers(self) -> bool:
         """Whether it is there."""
         try:

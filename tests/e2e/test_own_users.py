@@ -206,7 +206,6 @@ def test_where_sudo_gives_nothing_sockets_stand_for_both_commands(host: Apart) -
     rules.unlink()
     try:
         listeners = [listen(host, name) for name in ("vmwatch-nodectl", "vmwatch-servicectl")]
-        os.kill(host.state("vmwatch-node").pid, signal.SIGSTOP)
         assert configured(host) == [("vmwatch-master", "yes"), ("kvm-01", "yes")]
         host.vmwatch("configure", "--rotate-secret")
         assert host.owner("etc/vmwatch-node.conf") == ("vmwatch-node", 0o600)
@@ -244,6 +243,49 @@ def listen(host: Apart, name: str) -> "subprocess.Popen[bytes]":
     return listener
 
 
+def test_no_program_that_the_agents_user_names_is_run_by_root(host: Apart) -> None:
+    """Its file is its own: it may write any address of libvirt there."""
+    conf, made = host.conf("vmwatch-node"), host.prefix / "var" / "made"
+    right = conf.read_text()
+    program = host.prefix / "var" / "program"
+    program.write_text(f"#!/bin/sh\nid -un >{made}\n")
+    program.chmod(0o755)
+    address = f"test+ext:///default?command={program}"
+    conf.write_text("".join(f"{line}\n" for line in right.splitlines() if not line.startswith("libvirt_uri")))
+    with conf.open("a") as file:
+        file.write(f"libvirt_uri={address}\n")
+    try:
+        wrong = within(
+            host.pid, "sudo", "-n", command("vmwatch-nodectl"), "--prefix", str(host.prefix),
+            user="vmwatch", given='{"verb": "look"}\n',
+        )
+        assert '"ok":false' in wrong.stdout
+        assert made.read_text() == "vmwatch-node\n"
+    finally:
+        conf.write_text(right)
+        made.unlink(missing_ok=True)
+        program.unlink()
+
+
+def test_root_asks_no_supervisord_but_its_own(host: Apart) -> None:
+    conf, planted = host.conf("vmwatch-node"), host.prefix / "var" / "planted.sock"
+    right = conf.read_text()
+    planted.symlink_to(host.socket)
+    number = next(number for number, name in host.users().items() if name == "vmwatch-node")
+    owner = host.socket.stat().st_uid
+    conf.write_text(f"{right}service_manager=supervisord:{planted}\n")
+    try:
+        assert configured(host)[1] == ("kvm-01", "yes")
+        os.chown(host.socket, number, number)
+        assert configured(host)[1] == ("kvm-01", "no")
+        assert "only root's supervisord is asked by root" in host.vmwatch("configure", code=1)
+    finally:
+        os.chown(host.socket, owner, owner)
+        conf.write_text(right)
+        planted.unlink()
+    assert configured(host) == [("vmwatch-master", "yes"), ("kvm-01", "yes")]
+
+
 def test_a_link_in_place_of_the_nodes_file_is_not_followed_by_root(host: Apart, tmp_path: Path) -> None:
     conf, kept = host.conf("vmwatch-node"), tmp_path / "kept"
     conf.rename(kept)
@@ -251,7 +293,7 @@ def test_a_link_in_place_of_the_nodes_file_is_not_followed_by_root(host: Apart, 
         done = within(host.pid, "ln", "-s", "/etc/shadow", str(conf), user="vmwatch")
         assert done.returncode == 0
         printed = host.vmwatch("configure", code=1)
-        assert f"{conf}: is no file" in printed
+        assert f"{conf}: is no file of its own" in printed
         assert "root:" not in printed
     finally:
         conf.unlink(missing_ok=True)
