@@ -234,6 +234,12 @@ conf_d() {
     fi
 }
 
+# What Python has written beside our programs: it compiles them again when it was itself upgraded. All there is ours.
+remove_programs() {
+    rm -rf "$PREFIX/lib/vmwatch-$PACKAGE"
+    rmdir "$PREFIX/lib" 2>/dev/null || :
+}
+
 # Folders that are empty now; the prefix itself with them, unless somebody else has something there.
 remove_empty_folders() {
     for path in "$VAR/run" "$VAR" "$(conf_d)" "$ETC"; do

@@ -68,6 +68,7 @@ before_remove() {
 }
 
 after_remove() {
+    remove_programs
     # shellcheck disable=SC2086 # several words
     forget_units $SERVICES $UNITS
     reload_systemd

@@ -49,6 +49,7 @@ before_remove() {
 }
 
 after_remove() {
+    remove_programs
     forget_units $SERVICES
     reload_systemd
 }
