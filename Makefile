@@ -4,7 +4,7 @@
 
 BIN := .venv/bin
 
-.PHONY: help setup packages-build packages-tests run test lint bench clean
+.PHONY: help setup packages-build packages-tests run test test-packages lint bench deb rpm clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,12 +27,26 @@ run: setup ## the demo: a panel, a master and a node on this machine
 test: setup ## all tests
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
+test-packages: setup deb ## the Debian packages, in a clean Debian: installed, upgraded, removed (as root)
+	@packaging/setup packages clean-root
+	$(BIN)/python -m pytest tests/packages
+
 lint: setup ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
 bench: setup ## measurements; they take some minutes
 	$(BIN)/python -m bench
+
+deb: ## the two Debian packages, in dist/
+	@packaging/setup packages build
+	@packaging/setup packages deb
+	packaging/deb/build $(REVISION)
+
+rpm: ## the two packages for EL9, in dist/; to be built there
+	@packaging/setup packages build
+	@packaging/setup packages rpm
+	packaging/rpm/build
 
 clean: ## remove .venv, caches and build products
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info src/*.egg-info

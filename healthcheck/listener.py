@@ -168,11 +168,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--prefix", metavar="FOLDER", help=f"where etc and var are (default: ${PREFIX_VARIABLE} or {DEFAULT_PREFIX})"
     )
     options = parser.parse_args(arguments)
-    paths = Paths.of(PROGRAM, options.prefix)
     if sys.stdin.isatty():
         print(f"{PROGRAM}: is started by supervisord (conf.d/{PROGRAM}.conf), not by hand", file=sys.stderr)
         return Exit.USAGE
     try:
+        paths = Paths.of(PROGRAM, options.prefix)
         logs.set_up(str(paths.log), "info")
     except ConfigurationError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)

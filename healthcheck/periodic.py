@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from vmwatch.healthcheck.panelcall import PanelAccount
+from vmwatch.healthcheck.panelcall import MASTER, PanelAccount
 from vmwatch.shared import logs
 from vmwatch.shared.backoff import Backoff
 from vmwatch.shared.errors import ConfigurationError, VmwatchError
@@ -45,8 +45,10 @@ class Busy(VmwatchError):
 def main(arguments: Sequence[str] | None = None) -> int:
     """The program; returns its exit code: 0 if the check was made, 1 if not, 78 for the master's file."""
     options = parser().parse_args(arguments)
-    paths = Paths.of(PROGRAM, options.prefix)
     try:
+        paths = Paths.of(PROGRAM, options.prefix)
+        if options.if_configured and not Paths(paths.prefix, MASTER).config.exists():
+            return Exit.OK
         become_service_user(paths)
         logs.set_up(str(paths.log), "info")
         with alone(paths.run / f"{PROGRAM}-{options.what}.lock"):
@@ -63,6 +65,9 @@ def parser() -> Parser:
     made.add_argument("what", choices=sorted(INTERVALS), help="what to check")
     made.add_argument("--version", action="version", version=f"{PROGRAM} {VERSION}")
     made.add_argument("--verbose", action="store_true", help="print what was found")
+    made.add_argument(
+        "--if-configured", action="store_true", help="do nothing where there is no vmwatch-master.conf yet"
+    )
     made.add_argument(
         "--retry",
         metavar="SECONDS",

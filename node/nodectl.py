@@ -37,7 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {VERSION}")
     parser.add_argument("--prefix", metavar="FOLDER", help=f"default: ${PREFIX_VARIABLE} or {DEFAULT_PREFIX}")
     options = parser.parse_args(arguments)
-    outcome = answer(Paths.of("vmwatch-node", options.prefix), sys.stdin.buffer.readline(MAX_REQUEST_BYTES))
+    line = sys.stdin.buffer.readline(MAX_REQUEST_BYTES)
+    try:
+        outcome = answer(Paths.of("vmwatch-node", options.prefix), line)
+    except ConfigurationError as error:  # of the machine's file
+        outcome = _told(Outcome(False, str(error)))
     say(outcome)
     code = Exit.OK if outcome.ok else Exit.FAILURE
     # A thread may hang in libvirt, and would keep the interpreter from its end.

@@ -11,7 +11,7 @@ from vmwatch.panel.accounts import Accounts, Role, check_name
 from vmwatch.panel.reload import Reload
 from vmwatch.panel.settings import FILE_NAME, PanelSettings, load
 from vmwatch.panel.store import Store, database_url
-from vmwatch.shared import program
+from vmwatch.shared import hostfile, program
 from vmwatch.shared.conffile import Loaded
 from vmwatch.shared.errors import ConfigurationError, StoreError
 from vmwatch.shared.exits import Exit
@@ -29,7 +29,13 @@ def main(
 ) -> int:
     """The command; returns its exit code. `equip`: see `server.Equip`."""
     options = parser().parse_args(arguments)
-    paths = Paths.of(PROGRAM, options.prefix)
+    try:
+        paths = Paths.of(PROGRAM, options.prefix)
+        if options.command is None:
+            check_in_charge(paths)
+    except ConfigurationError as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return Exit.CONFIGURATION
     reload = Reload(Path(options.config or paths.etc / FILE_NAME), required=bool(options.config))
 
     def read(path: Path) -> Loaded[PanelSettings]:
@@ -45,6 +51,16 @@ def main(
 
     options.config = str(reload.path)
     return program.run(options, PROGRAM, read, serve)
+
+
+def check_in_charge(paths: Paths) -> None:
+    """Raises ConfigurationError where the machine's file says that another panel is in charge of this prefix."""
+    host = hostfile.load()
+    if host.panel == hostfile.EXTERNAL and Path(host.prefix) == paths.prefix:
+        raise ConfigurationError(
+            f"{hostfile.HOST_FILE}: panel={host.panel}: another panel is in charge of {paths.prefix}, so this one does"
+            f" not run here; panel={hostfile.EMBEDDED} lets it, and --prefix runs it elsewhere"
+        )
 
 
 def parser() -> program.Parser:

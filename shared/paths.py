@@ -4,8 +4,13 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-DEFAULT_PREFIX = "/usr/local/mgr5"
+from vmwatch.shared import hostfile
+from vmwatch.shared.hostfile import DEFAULT_PREFIX as DEFAULT_PREFIX
+
 PREFIX_VARIABLE = "VMWATCH_PREFIX"
+STANDARD = Path("/")
+"""As a prefix: not `/etc` and `/var` themselves, but the folders that the system's conventions give a program."""
+STANDARD_ETC, STANDARD_VAR = Path("/etc/vmwatch"), Path("/var/lib/vmwatch")
 
 
 @dataclass(frozen=True)
@@ -17,16 +22,25 @@ class Paths:
 
     @classmethod
     def of(cls, program: str, prefix: str | None = None) -> "Paths":
-        """`prefix`, or VMWATCH_PREFIX, or /usr/local/mgr5."""
-        return cls(Path(prefix or os.environ.get(PREFIX_VARIABLE) or DEFAULT_PREFIX).absolute(), program)
+        """`prefix`, or VMWATCH_PREFIX, or what the machine's file says, or /usr/local/mgr5.
+
+        Raises ConfigurationError where the machine's file (`shared.hostfile`) is wrong.
+        """
+        chosen = prefix or os.environ.get(PREFIX_VARIABLE) or hostfile.load().prefix
+        return cls(Path(chosen).absolute(), program)
 
     @property
     def etc(self) -> Path:
-        return self.prefix / "etc"
+        return STANDARD_ETC if self.prefix == STANDARD else self.prefix / "etc"
 
     @property
     def var(self) -> Path:
-        return self.prefix / "var"
+        return STANDARD_VAR if self.prefix == STANDARD else self.prefix / "var"
+
+    @property
+    def conf_d(self) -> Path:
+        """supervisord's program files."""
+        return self.etc / "conf.d" if self.prefix == STANDARD else self.prefix / "conf.d"
 
     @property
     def run(self) -> Path:

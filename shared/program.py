@@ -71,8 +71,8 @@ def run(
 
     An operator's mistake ends with its text and a code of its own; a traceback is only ever a defect of ours.
     """
-    paths = Paths.of(program, options.prefix)
     try:
+        paths = Paths.of(program, options.prefix)
         become_service_user(paths)
         config = Path(options.config) if options.config else paths.config
         found = rights.look(paths, config)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vmwatch.shared import conffile
+from vmwatch.shared.paths import Paths
 from vmwatch.shared.services import ServiceError, ServiceState, ServiceStatus
 
 CALL_LIMIT_S = 45.0
@@ -67,7 +68,7 @@ class Supervisord:
 
     def __init__(self, path: Path, prefix: Path) -> None:
         self._path = path
-        self._folder = prefix / CONF_D
+        self._folder = Paths(prefix, "supervisord").conf_d
 
     @property
     def name(self) -> str:

@@ -150,6 +150,11 @@ def test_mistakes_are_named_and_have_their_exit_codes(panel: Panel, prefix: Path
     assert "Traceback" not in missing.stderr + wrong.stderr
 
 
+def test_where_nothing_is_configured_yet_cron_is_left_in_peace(tmp_path: Path) -> None:
+    done = periodic(tmp_path, "--if-configured", "node")
+    assert (done.returncode, done.stdout, done.stderr) == (Exit.OK, "", "")
+
+
 def test_only_a_service_may_have_services_checked_and_only_a_viewer_see_the_table(panel: Panel) -> None:
     set_user(panel, *VIEWER, "viewer")
     for who, func, kind in ((VIEWER, "periodic", "access"), (SERVICE, "vmwatch.status", "access")):
@@ -163,6 +168,6 @@ def test_only_a_service_may_have_services_checked_and_only_a_viewer_see_the_tabl
 def test_cron_runs_what_is_installed_every_hour_and_every_five_minutes() -> None:
     lines = [line.split(maxsplit=6) for line in CRON.read_text().splitlines() if re.match(r"[0-9*]", line)]
     assert [(" ".join(line[:5]), line[5], line[6]) for line in lines] == [
-        ("7 * * * *", "root", f"{UNLESS}-master.timer 2>/dev/null || vmwatch-periodic master"),
-        ("*/5 * * * *", "root", f"{UNLESS}-node.timer 2>/dev/null || vmwatch-periodic node"),
+        ("7 * * * *", "root", f"{UNLESS}-master.timer 2>/dev/null || vmwatch-periodic --if-configured master"),
+        ("*/5 * * * *", "root", f"{UNLESS}-node.timer 2>/dev/null || vmwatch-periodic --if-configured node"),
     ]
