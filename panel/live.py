@@ -233,6 +233,7 @@ class Stream(Response):
             "counts": self._live.board.counts(),
             "warned": self._live.board.warned,
             "problems": self._live.board.problems_version,
+            "installations": self._live.board.installations_version,
         }
         if self._box.problem:
             progress = self._live.progress(self._box.problem)

@@ -228,8 +228,24 @@ def test_an_installation_begins_and_is_cancelled_on_its_pages(page: Page, instal
     expect(row).to_have_count(1)
     expect(row.locator(".state")).to_have_text("under way")
     expect(row).to_contain_text("/iso/setup.iso")
+    is_live(page)
+    # Its first attempt has failed meanwhile, or fails now: the page says so by itself.
+    expect(row.locator(".detail")).to_contain_text("cannot be reached")
     page.get_by_role("button", name="Cancel").click()
     expect(row.locator(".state")).to_have_text("cancelled")
+    expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
+
+
+def test_the_list_of_installations_changes_while_it_is_open(page: Page, installable: Panel) -> None:
+    sign_in(page, installable, f"func=vm.install.list&elid={uuid_of('web')}")
+    is_live(page)
+    expect(page.get_by_text("Nothing was installed yet.")).to_be_visible()
+    installable.change("vm.install", elid=uuid_of("web"), image="/iso/setup.iso")
+    row = page.locator("tbody tr")
+    expect(row.locator(".state")).to_have_text("under way")
+    installable.change("vm.install.cancel", elid=uuid_of("web"))
+    expect(row.locator(".state")).to_have_text("cancelled")
+    expect(row).to_have_count(1)
     expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
 
 
@@ -416,7 +432,7 @@ def test_no_page_is_wider_than_a_phone(page: Page, panel: Panel, func: str) -> N
     else:
         sign_in(page, panel, f"func={func}")
         expect(page.locator("main h1")).to_be_visible()
-        if func.partition("&")[0] in LIVE:  # nothing on the others changes by itself
+        if func.partition("&")[0] in (*LIVE, "vm.install.list"):  # nothing on the others changes by itself
             is_live(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE
 
