@@ -198,8 +198,11 @@ def test_an_address_that_could_run_something_on_the_panels_host_is_refused(panel
 
 def test_libvirt_is_reached_as_the_node_is() -> None:
     assert libvirt_uri(Host(1, "a", reach="local")) == "qemu:///system"
-    assert libvirt_uri(Host(1, "a", "192.0.2.7", "ssh")) == "qemu+ssh://192.0.2.7/system?no_tty=1"
-    assert libvirt_uri(Host(1, "a", "2001:db8::7", "ssh")) == "qemu+ssh://[2001:db8::7]/system?no_tty=1"
+    assert libvirt_uri(Host(1, "a", "192.0.2.7", "ssh")) == "qemu+ssh://root@192.0.2.7:22/system?no_tty=1"
+    assert libvirt_uri(Host(1, "a", "2001:db8::7", "ssh")) == "qemu+ssh://root@[2001:db8::7]:22/system?no_tty=1"
+    elsewhere = Host(1, "a", "192.0.2.7", "ssh", ssh="ops@kvm-01:2222")
+    assert libvirt_uri(elsewhere) == "qemu+ssh://ops@kvm-01:2222/system?no_tty=1"
+    assert libvirt_uri(Host(1, "a", "", "ssh")) == ""
     assert libvirt_uri(Host(1, "a", "192.0.2.7", "manual")) == ""
     assert libvirt_uri(Host(1, "a", "192.0.2.7", "ssh", libvirt_uri="qemu+tls://b/system")) == "qemu+tls://b/system"
 
