@@ -3,9 +3,12 @@
 import contextlib
 import json
 import os
+import shutil
 import subprocess
+import tempfile
 import uuid
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -38,13 +41,8 @@ class Panel(Service):
         (prefix / "etc").mkdir(parents=True, exist_ok=True)
         (prefix / "etc" / "vmmgr.conf").write_text(f"PanelListen 127.0.0.1:{self.port}\n")
         (prefix / "etc" / "vmmgr.conf").chmod(0o600)
-        for (name, password), role in ((ADMIN, "admin"), (SERVICE, "service")):
-            subprocess.run(
-                [command("vmwatch-panel"), "--prefix", str(prefix), "user", "set", name, "--role", role],
-                input=password.encode() + b"\n",
-                check=True,
-                capture_output=True,
-            )
+        (prefix / "var").mkdir(parents=True, exist_ok=True)
+        shutil.copy(_database_with_accounts(), prefix / "var")
 
     @property
     def url(self) -> str:
@@ -93,6 +91,21 @@ class Panel(Service):
         for func in ("vmhostnode", "vm", "vm.install.list", "problems"):
             yield func, "\n".join(json.dumps(row) for row in self.rows(func))
         yield self.program, end_of(self.log)
+
+
+@cache
+def _database_with_accounts() -> Path:
+    """A panel's database in which there are these two accounts: to make one costs a second, for its password's hash."""
+    prefix = Path(tempfile.mkdtemp(prefix="accounts-"))
+    (prefix / "etc").mkdir()
+    for (name, password), role in ((ADMIN, "admin"), (SERVICE, "service")):
+        subprocess.run(
+            [command("vmwatch-panel"), "--prefix", str(prefix), "user", "set", name, "--role", role],
+            input=password.encode() + b"\n",
+            check=True,
+            capture_output=True,
+        )
+    return prefix / "var" / "vmwatch-panel.db"
 
 
 class Stack:
