@@ -25,7 +25,7 @@ run: setup ## the demo: a panel, a master and a node on this machine
 	$(BIN)/vmwatch demo $(if $(LIBVIRT_URI),--libvirt-uri "$(LIBVIRT_URI)")
 
 test: setup ## all tests
-	$(BIN)/python -m pytest -n 3 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: setup ## style and types
 	$(BIN)/ruff check .

@@ -10,7 +10,8 @@ from vmwatch.cli.options import Authority, Url, User, connect, console, given
 from vmwatch.cli.table import plain, show_table
 
 MASTER = "vmwatch-master"
-"""What the panel calls it; `master` is enough here."""
+SHORT = "master"
+"""What the panel calls it, and what is enough here."""
 COLUMNS = ("object", "until", "by", "reason")
 
 
@@ -40,7 +41,9 @@ def maintenance(
         show_table(console(), client.all_rows("vmwatch.maintenance"), COLUMNS)
         return
     wish = given(end="on") if end else {"for": str(seconds), **given(reason=reason)}
-    elid = MASTER if subject == "master" else subject
+    elid = MASTER if subject == SHORT else subject
+    if subject == SHORT and any(row["name"] == SHORT for row in client.all_rows("vmhostnode")):
+        raise PanelError(f"there is a node {SHORT} as well: {MASTER} or the node's number is allowed")
     doc = client.change("vmwatch.maintenance.edit", elid=elid, sok="ok", **wish)
     until = doc.get("tparams", {}).get("until", {}).get("$", "")
     print(f"{plain(subject)}: in maintenance until {until}" if until else f"{plain(subject)}: not in maintenance")

@@ -84,8 +84,9 @@ def add(
         lacking = [row for row in look(client, out, way) if row["ok"] != "yes"]
         if lacking and not unchecked:
             raise PanelError(f"{name} was not added: {lacking[0]['text']}")
-    # One that reported by itself is there already, and nobody has said yet how it is reached.
-    is_there = any(row["name"] == name and not row["reach"] for row in client.all_rows("vmhostnode"))
+    # One that reported by itself is there already, and nobody has said yet how it is reached; or it was removed.
+    found = next((row for row in client.all_rows("vmhostnode") if row["name"] == name), None)
+    is_there = found is not None and (not found["reach"] or found["removed"] == "yes")
     which = {"elid": name} if is_there else {"name": name}
     answer = client.change("vmhostnode.edit", sok="ok", **which, **given(**way))
     raise typer.Exit(follow(client, answer["tparams"]["run"]["$"], out))

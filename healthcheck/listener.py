@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from vmwatch.healthcheck.panelcall import CallFailed, PanelAccount, Unreachable
+from vmwatch.healthcheck.panelcall import PanelAccount
 from vmwatch.healthcheck.spool import News, Spool
 from vmwatch.healthcheck.supervisorevents import events, processes
 from vmwatch.healthcheck.watcher import Report, Watcher
@@ -19,6 +19,7 @@ from vmwatch.shared.conffile import load
 from vmwatch.shared.errors import ConfigurationError
 from vmwatch.shared.exits import Exit
 from vmwatch.shared.logs import RateLimit, iso_time
+from vmwatch.shared.panelclient import PanelError, Unreachable
 from vmwatch.shared.paths import DEFAULT_PREFIX, PREFIX_VARIABLE, Paths
 from vmwatch.shared.program import Parser
 from vmwatch.shared.settings import NodeSettings
@@ -102,8 +103,8 @@ class Listener:
             except Unreachable as error:
                 self._complain(f"{error}; it is told later")
                 return
-            except (CallFailed, ConfigurationError) as error:
-                if not isinstance(error, CallFailed) or error.kind in ("", "auth", "access"):
+            except (PanelError, ConfigurationError) as error:
+                if not isinstance(error, PanelError) or error.kind in ("", "auth", "access"):
                     self._complain(f"{error}; it is tried again")
                     return
                 log.error("the panel does not take %s about %s: %s", news.type, news.object, error)

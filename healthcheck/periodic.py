@@ -15,11 +15,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from vmwatch.healthcheck.panelcall import PanelAccount, Unreachable
+from vmwatch.healthcheck.panelcall import PanelAccount
 from vmwatch.shared import logs
 from vmwatch.shared.backoff import Backoff
 from vmwatch.shared.errors import ConfigurationError, VmwatchError
 from vmwatch.shared.exits import Exit
+from vmwatch.shared.panelclient import Unreachable
 from vmwatch.shared.paths import DEFAULT_PREFIX, PREFIX_VARIABLE, Paths
 from vmwatch.shared.program import Parser
 from vmwatch.shared.version import VERSION
@@ -74,7 +75,7 @@ def parser() -> Parser:
 
 
 def check(options: argparse.Namespace, account: PanelAccount) -> int:
-    """Call the panel, again while it cannot be reached. Raises CallFailed or ConfigurationError."""
+    """Call the panel, again while it cannot be reached. Raises PanelError or ConfigurationError."""
     backoff = Backoff(RETRY_FIRST_S, RETRY_MOST_S, random.Random())
     give_up_at = time.monotonic() + options.retry
     while True:

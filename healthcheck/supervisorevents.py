@@ -1,11 +1,14 @@
 """The event listeners' side of supervisord's protocol (its manual, *Events*), and its XML-RPC as far as we ask it."""
 
+import http.client
 import os
 import xmlrpc.client
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import IO, Any
+from urllib.parse import quote
 
-from supervisor.xmlrpc import SupervisorTransport
+from vmwatch.shared.supervisord import ASK_LIMIT_S, SocketTransport
 
 READY, DONE = b"READY\n", b"RESULT 2\nOK"
 URL_VARIABLE = "SUPERVISOR_SERVER_URL"
@@ -36,11 +39,20 @@ def processes() -> dict[str, dict[str, Any]]:
     url = os.environ.get(URL_VARIABLE, "")
     if not url:
         return {}
-    user, password = (os.environ.get(f"SUPERVISOR_{name}") for name in ("USERNAME", "PASSWORD"))
-    transport = SupervisorTransport(user, password, url)
     try:
-        with xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport) as proxy:
+        with _proxy(url) as proxy:
             told: Any = proxy.supervisor.getAllProcessInfo()
-    except (OSError, xmlrpc.client.Error):
+    except (OSError, http.client.HTTPException, xmlrpc.client.Error, ValueError):
         return {}
     return {process["name"]: process for process in told}
+
+
+def _proxy(url: str) -> xmlrpc.client.ServerProxy:
+    """`unix:///path/of/its.sock`, or `http://host:port` with the account that supervisord tells its children, too."""
+    user, password = (os.environ.get(f"SUPERVISOR_{name}", "") for name in ("USERNAME", "PASSWORD"))
+    proof = f"{quote(user, '')}:{quote(password, '')}@" if user else ""
+    kind, _, place = url.partition("://")
+    if kind == "unix":
+        transport = SocketTransport(Path(place), ASK_LIMIT_S)
+        return xmlrpc.client.ServerProxy(f"http://{proof}localhost", transport=transport)
+    return xmlrpc.client.ServerProxy(f"{kind}://{proof}{place}")

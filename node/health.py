@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from vmwatch.shared.nodectl import Outcome
+from vmwatch.shared.nodectl import HEALTH_LIMIT_S, Outcome
 from vmwatch.shared.paths import Paths
 
 HEALTHCHECK = "vmwatch-healthcheck"
@@ -21,7 +21,7 @@ def health(paths: Paths) -> Outcome:
     program = str(own) if own.exists() else shutil.which(HEALTHCHECK)
     if program is None:
         return Outcome(False, f"{HEALTHCHECK} is not installed here", code=NOT_FOUND)
-    command = [program, "node", "--json", "--prefix", str(paths.prefix)]
+    command = [program, "node", "--json", "--timeout", str(HEALTH_LIMIT_S), "--prefix", str(paths.prefix)]
     try:
         ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT_S, check=False)
     except subprocess.TimeoutExpired:

@@ -17,6 +17,7 @@ from vmwatch.panel.installation import label
 from vmwatch.panel.knowledge import EventRow, Node
 from vmwatch.panel.maintenance import Maintenance
 from vmwatch.panel.problems import Problem
+from vmwatch.panel.removed import returned
 from vmwatch.panel.store import Host, Stored
 from vmwatch.shared.messages import Seconds
 from vmwatch.shared.states import State
@@ -72,6 +73,8 @@ class NodeRow:
     doubt: str
     maintenance: float
     """Until when it is in maintenance (wall clock, seconds); 0: it is not."""
+    removed: bool
+    """A person removed it, and it reports all the same (`panel/removed.py`)."""
 
     @property
     def state(self) -> str:
@@ -117,6 +120,7 @@ class Board:
         self._gone: dict[str, int] = {}
         self._nodes: dict[str, NodeRow] = {}
         self._problems: list[Problem] = []
+        self._returned: frozenset[str] = frozenset()
         self._oldest_stamp = 0
         self._last_event = 0
         self._counts: Counter[str] = Counter()
@@ -218,6 +222,7 @@ class Board:
             self._last_event = stored.last_event
             if problems:
                 self._problems = list(stored.known.problems.values())
+                self._returned = returned(self._problems)
             if problems or stored.known.maintenance != self.in_maintenance:  # what is in maintenance is shown muted
                 self.problems_version += 1
             self.installations_version += installations
@@ -293,6 +298,7 @@ class Board:
             doubted=node.doubted,
             doubt=node.doubt,
             maintenance=self.maintenance.get(host.name, 0.0),
+            removed=host.name in self._returned,
         )
         if row != before:
             self._nodes[host.name] = row

@@ -8,10 +8,20 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from vmwatch.panel.board import Board, NodeRow
-from vmwatch.panel.checkup import MANUAL, Result, in_maintenance, judge_by_life, judge_master, judge_node
+from vmwatch.panel.checkup import (
+    MANUAL,
+    NOT_CONFIGURED,
+    Result,
+    in_maintenance,
+    is_unfinished,
+    judge_by_life,
+    judge_master,
+    judge_node,
+)
 from vmwatch.panel.labels import time_label
 from vmwatch.panel.maintenance import MASTER
-from vmwatch.panel.problems import close_problem, raise_problem
+from vmwatch.panel.problems import Key, close_problem, raise_problem
+from vmwatch.panel.removed import TOLD
 from vmwatch.panel.ways import ThisMachine, Way
 from vmwatch.panel.writer import Work, Writer
 from vmwatch.shared.clock import Clock
@@ -21,7 +31,7 @@ log = logging.getLogger(__name__)
 
 LOOK_LIMIT_S = 20.0
 PROBE_LIMIT_S = 30.0
-"""Together a hung node's time; `vmwatch-healthcheck` itself ends after ten seconds."""
+"""Together a hung node's time; `vmwatch-healthcheck` itself ends earlier (`nodectl.HEALTH_LIMIT_S`)."""
 MOST_AT_ONCE = 16
 RUN_LIMIT_S = 240.0
 """Of all nodes together: the next check comes after five minutes. Those that had no turn are told so."""
@@ -84,6 +94,8 @@ class Checks:
     async def _node(self, row: NodeRow, places: asyncio.Semaphore) -> Result:
         if (until := self._board.maintenance.get(row.name)) is not None:
             return in_maintenance(row.name, _until(until))
+        if row.removed:
+            return Result(row.name, "removed", TOLD)
         way = self.ways.get(row.reach)
         host = self._writer.hosts.get(row.name)
         if way is None or row.reach == MANUAL or host is None:
@@ -125,13 +137,21 @@ class _Alone:
 def _apply(work: Work, results: Iterable[Result]) -> None:
     for result in results:
         for found in result.found:
-            text = f"{result.object}: {found.text}"
+            key = (found.kind.value, result.object)
+            pending = f"{NOT_CONFIGURED}; " if _is_unfinished(work, key) else ""
+            text = f"{result.object}: {pending}{found.text}"
             opened = raise_problem(work.draft, work.now, found.kind, result.object, found.level, text)
             if opened and found.on_purpose:
-                key = (found.kind.value, result.object)
                 work.draft.problems[key] = replace(work.draft.problems[key], automatic=False)
         for kind in result.over:
-            close_problem(work.draft, work.now, kind, result.object)
+            # A service that works with what it had before says nothing of what configuring left undone.
+            if not _is_unfinished(work, (kind.value, result.object)):
+                close_problem(work.draft, work.now, kind, result.object)
+
+
+def _is_unfinished(work: Work, key: Key) -> bool:
+    problem = work.draft.problem(key)
+    return problem is not None and problem.is_open and is_unfinished(problem.object, problem.text)
 
 
 def _result_of(task: "asyncio.Task[Result]") -> Result:

@@ -12,6 +12,10 @@ OK, WARNING, CRITICAL, UNKNOWN = range(4)
 """Exit codes of `vmwatch-healthcheck`: a Nagios plug-in's."""
 ILL = "it runs, and is ill"
 """Of a master that reports all the same: its reports alone do not say that it is well again."""
+NOT_CONFIGURED = "not configured"
+"""What a failed run of configuring left undone: a service that works with what it had before says nothing of it."""
+LACKS_LIBVIRT = frozenset({"libvirt", "libvirt_tick", "inventory", "inventory_age", "statistics_age"})
+"""What `vmwatch-healthcheck node` finds critical of an agent that lacks nothing but its libvirt."""
 MANUAL = "manual"
 
 
@@ -29,12 +33,19 @@ class Probed:
     """What `vmwatch-healthcheck --json` answered: its exit code, `state` and `text`.
 
     `state` is empty where it gave no answer that is understood, and `timed_out` where it gave none in time.
+    `critical`: the names of its critical findings.
     """
 
     code: int = UNKNOWN
     state: str = ""
     text: str = ""
     timed_out: bool = False
+    critical: frozenset[str] = frozenset()
+
+    @property
+    def lacks_only_libvirt(self) -> bool:
+        """It runs and answers, and nothing but its libvirt is critical."""
+        return self.state == "ill" and bool(self.critical) and self.critical <= LACKS_LIBVIRT
 
 
 @dataclass(frozen=True)
@@ -49,7 +60,8 @@ class Finding:
 
 @dataclass(frozen=True)
 class Result:
-    """Of one object. `state`: the probe's word, or one of ours (unreachable, no_libvirt, silent, maintenance, unknown).
+    """Of one object. `state`: the probe's word, or one of ours (unreachable, no_libvirt, silent, maintenance, removed,
+    unknown).
 
     Problems that are neither `found` nor `over` stay as they are: nobody could tell.
     """
@@ -90,14 +102,22 @@ def judge_node(subject: str, looked: Looked, probed: Probed | None) -> Result:
     found: list[Finding] = [] if looked.libvirt else [_unavailable(looked.text)]
     over: list[Kind] = [Kind.NODE_UNAVAILABLE] if looked.libvirt else []
     if probed.code == CRITICAL:
-        # An agent that runs and lacks only its libvirt is not the one to be repaired.
-        if looked.libvirt or probed.state != "ill":
+        # An agent that runs and lacks only its libvirt is not the one to be repaired; it may have been found on its
+        # way out before, which it takes when its libvirt is lost.
+        if not looked.libvirt and probed.lacks_only_libvirt:
+            over.append(Kind.NODE_STOPPED)
+        elif looked.libvirt or probed.state != "ill" or probed.critical:
             found.append(_finding(Kind.NODE_STOPPED, probed))
     elif probed.code in (OK, WARNING):
         over.append(Kind.NODE_STOPPED)
     state = _state(probed) if looked.libvirt or (found and found[-1].kind is Kind.NODE_STOPPED) else "no_libvirt"
     text = "; ".join(filter(None, [looked.text if not looked.libvirt else "", probed.text]))
     return Result(subject, state, text, tuple(found), tuple(over))
+
+
+def is_unfinished(subject: str, text: str) -> bool:
+    """Does a problem's text say that configuring its object failed? Then only configuring that succeeds ends it."""
+    return text.removeprefix(f"{subject}: ").startswith(NOT_CONFIGURED)
 
 
 def judge_by_life(subject: str, state: str, doubt: str) -> Result:

@@ -6,6 +6,7 @@ of the kind has come for a while. Times are wall clock seconds.
 
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from vmwatch.panel.problems import (
@@ -28,7 +29,10 @@ LOGINS = 10
 """So many wrong passwords within `LOGINS_WITHIN_S` are no typing errors."""
 LOGINS_WITHIN_S = 300.0
 QUIET_S: Mapping[str, float] = {Kind.REFUSED: 86400.0, Kind.OVERFLOW: 600.0}
-"""So long after the last one it is over. Refused messages are a person's to look at: he has a day."""
+"""So long after the last one it is over. Refused messages are a person's to look at: where nobody can say what lies
+among the dead letters, he has a day."""
+LETTERS_LATE_S = 5.0
+"""So long after the panel's word a letter may come to lie there."""
 KNOCKS = 10
 """So many messages with a wrong key within `LOGINS_WITHIN_S` are no accident."""
 PANEL = "vmwatch-panel"
@@ -49,6 +53,15 @@ class WrongLogin(NamedTuple):
     at: float
     address: str
     account: str
+
+
+@dataclass(frozen=True)
+class Lying:
+    """How many dead letters of a node lie on the master's host; the last one's place in the order, and why it does."""
+
+    count: int
+    seq: int
+    reason: str
 
 
 class Knocks:
@@ -81,6 +94,21 @@ def refuse(draft: Problems, now: float, node: str, refusals: Sequence[Refusal]) 
     last, count = refusals[-1], _count(len(refusals), "message")
     text = f"{node}: {count} refused; the last one, seq {last.seq}: {last.object}: {last.msg}"
     raise_problem(draft, now, Kind.REFUSED, node, Level.ERROR, text)
+
+
+def judge_letters(draft: AllProblems, now: float, lying: Mapping[str, Lying]) -> None:
+    """`lying`: by node, all that lies there. Also what the master gave up by itself, and the panel never saw."""
+    for node, letters in lying.items():
+        head = f"{node}: dead letters: "
+        before = draft.problem((Kind.REFUSED, node))
+        if before is not None and before.is_open and not before.gone and not before.text.startswith(head):
+            continue  # the panel's own word of what it refused is more exact
+        text = f"{head}{letters.count}; the last one, seq {letters.seq}: {letters.reason}"
+        keep_problem(draft, now, Kind.REFUSED, node, Level.ERROR, text)
+    found = draft.all_problems()
+    for node in open_objects(found, Kind.REFUSED):
+        if node not in lying and not 0.0 <= now - found[Kind.REFUSED, node].last < LETTERS_LATE_S:
+            close_problem(draft, now, Kind.REFUSED, node)
 
 
 def drop(draft: Problems, now: float, node: str, counts: Mapping[str, int]) -> None:
@@ -122,11 +150,15 @@ def judge_knocks(draft: Problems, now: float, count: int, worst: Rejected) -> No
         keep_problem(draft, now, Kind.AUTHENTICATION, MASTER, Level.WARNING, text)
 
 
-def settle(draft: AllProblems, now: float) -> None:
-    """Close what has been quiet for long enough, or is flapping no more."""
+def settle(draft: AllProblems, now: float, lying: Mapping[str, Lying] | None = None) -> None:
+    """Close what has been quiet for long enough, or is flapping no more. `lying`: see `judge_letters`, if known."""
+    if lying is not None:
+        judge_letters(draft, now, lying)
     found = draft.all_problems()
     for kind, quiet_s in QUIET_S.items():
         for subject in open_objects(found, kind):
+            if kind == Kind.REFUSED and lying is not None:
+                continue  # they are there for as long as they lie there
             if not 0.0 <= now - found[kind, subject].last < quiet_s:
                 close_problem(draft, now, kind, subject)
     end_flapping(draft, found, now)

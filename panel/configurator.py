@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from vmwatch.panel.accounts import Accounts
+from vmwatch.panel.checkup import NOT_CONFIGURED
 from vmwatch.panel.configureaddress import Found, Place, find_address
 from vmwatch.panel.configuredrift import drifted
 from vmwatch.panel.configuremaster import set_up
@@ -27,6 +28,8 @@ from vmwatch.panel.functions import Panel
 from vmwatch.panel.interfaces import addresses_of, interfaces
 from vmwatch.panel.nodereach import NodeReach
 from vmwatch.panel.problems import Kind, Level, close_problem, raise_problem
+from vmwatch.panel.removal import finish_removal
+from vmwatch.panel.removed import TOLD, returned
 from vmwatch.panel.ssh import SshError, Target
 from vmwatch.panel.store import Host
 from vmwatch.panel.writer import NotCommitted, Work, WriterBusy
@@ -116,6 +119,13 @@ class Configurator:
         """Solves `vmwatch_node_stopped`: that node is configured again."""
         return await self.configure(Order(frozenset({name}), Wish(lift=False), name), say)
 
+    async def finish_removal(self, name: str, say: Say) -> Part:
+        """Solves `removed_node_reports`: its service is stopped now that it is there, and it goes from the lists."""
+        host = self._panel.writer.hosts.get(name)
+        if host is None or host.hidden:
+            return Part(name, True, "it is removed")
+        return await finish_removal(self._panel, name, await self.stop(host, say))
+
     async def check(self, host: Host) -> Outcome:
         """What a machine that shall become a node lacks."""
         sent = self._panel.clock.wall()
@@ -158,7 +168,10 @@ class Configurator:
             self.begin("there are nodes and no vmwatch-master.conf: an upgrade", Order())
 
     def _hosts(self) -> list[Host]:
-        return sorted((host for host in list(self._panel.writer.hosts.values()) if not host.hidden), key=lambda h: h.id)
+        """Those that are configured: one that was removed and reports all the same waits for a person's word."""
+        back = returned(self._panel.board.problems())
+        hosts = list(self._panel.writer.hosts.values())
+        return sorted((host for host in hosts if not host.hidden and host.name not in back), key=lambda h: h.id)
 
     @property
     def _port(self) -> int:
@@ -191,7 +204,9 @@ class Configurator:
             chosen = hosts  # what every node's file says has changed
         nodes = await self._configure_nodes(chosen, plan, master.ok, say)
         gone = sorted((order.nodes or frozenset()) - {host.name for host in hosts})
-        lost = [Part(name, False, "there is no such node in the cluster", counts=False) for name in gone]
+        back = returned(self._panel.board.problems())
+        none = "there is no such node in the cluster"
+        lost = [Part(name, False, TOLD if name in back else none, counts=False) for name in gone]
         return await self._concluded(Report((master, *nodes, *lost)), order.solves)
 
     async def _plan(self, hosts: list[Host], wish: Wish) -> tuple[Plan, Mapping[str, Values]]:
@@ -269,7 +284,7 @@ class Configurator:
             for part in report.parts:
                 kind = Kind.MASTER_STOPPED if part.name == MASTER else Kind.NODE_STOPPED
                 if part.counts and not part.ok and part.name != solves:
-                    raise_problem(work.draft, work.now, kind, part.name, Level.ERROR, f"not configured: {part.text}")
+                    raise_problem(work.draft, work.now, kind, part.name, Level.ERROR, f"{NOT_CONFIGURED}: {part.text}")
                 elif part.counts and part.ok:
                     close_problem(work.draft, work.now, kind, part.name)
 

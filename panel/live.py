@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 from vmwatch.panel.board import Board, Change, NodeRow, VmRow
 from vmwatch.panel.events import Numbered, row_of
 from vmwatch.panel.labels import time_label
+from vmwatch.panel.maintenance import MASTER
 from vmwatch.shared.clock import Clock, SystemClock
 
 log = logging.getLogger(__name__)
@@ -142,6 +143,7 @@ class Live:
             "ago": round(max(0.0, self._clock.wall() - row.seen), 3),
             "state": row.state,
             "doubt": row.doubt,
+            "removed": row.removed,
             "maintenance": time_label(row.maintenance),
             "lag": lag_label(row),
             "version": row.agent,
@@ -234,6 +236,7 @@ class Stream(Response):
             "warned": self._live.board.warned,
             "problems": self._live.board.problems_version,
             "installations": self._live.board.installations_version,
+            "master_maintenance": time_label(self._live.board.maintenance.get(MASTER, 0.0)),
         }
         if self._box.problem:
             progress = self._live.progress(self._box.problem)

@@ -23,7 +23,7 @@ from vmwatch.panel.api.problems import row_of as problem_row_of
 from vmwatch.panel.api.problems import select as select_problems
 from vmwatch.panel.api.vm import select as select_vms
 from vmwatch.panel.api.vmhostnode import row_of as node_row_of
-from vmwatch.panel.configurepages import next_query, run_context
+from vmwatch.panel.configurepages import keys_context, next_query, run_context
 from vmwatch.panel.convention import ApiError, Done, Kind, Listing, Out, Params, SignedIn, TransportError
 from vmwatch.panel.dispatch import Dispatcher, set_cookie
 from vmwatch.panel.events import Events, Filter, Numbered, row_of
@@ -259,9 +259,14 @@ class Pages:
             return response
         rows = answer.rows if isinstance(answer, Listing) else []
         account = call.caller.account if call.caller else None
-        if (run := run_context(call, answer)) is not None:
-            shown = {"title": "Configuring", "func": "vmhostnode", "account": account, **run}
-            return self._draw(request, "configure.html", shown)
+        for template, title, shown in (
+            ("configure.html", "Configuring", run_context(call, answer)),
+            ("hostkey.html", "Host key", keys_context(call, answer)),
+        ):
+            if shown is not None:
+                return self._draw(
+                    request, template, {"title": title, "func": "vmhostnode", "account": account, **shown}
+                )
         context = {"title": call.func, "func": call.func, "account": account, "rows": rows, "doc": answer.doc()}
         return self._draw(request, "answer.html", context)
 

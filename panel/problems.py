@@ -36,6 +36,7 @@ class Kind(StrEnum):
     NODE_STOPPED = "vmwatch_node_stopped"
     NODE_SILENT = "vmwatch_node_silent"
     NODE_UNAVAILABLE = "node_unavailable"
+    RETURNED = "removed_node_reports"
     DUPLICATE = "vm_duplicate"
     INSTALL_FAILED = "vm_install_failed"
     REFUSED = "messages_refused"

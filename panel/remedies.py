@@ -16,7 +16,11 @@ def add_remedies(solvers: Solvers, configurator: Configurator) -> None:
         report = await configurator.solve_node(problem.object, lambda part, text: tell(f"{part}: {text}"))
         return Result(report.ok, report.text)
 
-    remedies: dict[Kind, Solver] = {Kind.MASTER_STOPPED: master, Kind.NODE_STOPPED: node}
+    async def removed(problem: Problem, tell: Tell) -> Result:
+        part = await configurator.finish_removal(problem.object, lambda part, text: tell(f"{part}: {text}"))
+        return Result(part.ok, part.text)
+
+    remedies: dict[Kind, Solver] = {Kind.MASTER_STOPPED: master, Kind.NODE_STOPPED: node, Kind.RETURNED: removed}
     for kind, solver in remedies.items():
         if solvers.of(kind) is None:
             solvers.add(kind, solver)

@@ -53,7 +53,7 @@ class Claim(Struct, frozen=True):
     @property
     def state(self) -> State:
         """What follows from all that was told."""
-        return _follows(self.told, self.persistent, self.departed)
+        return _follows(self.told, _is_transient(self.persistent, self.persisted, self.stated), self.departed)
 
     @property
     def is_defined(self) -> bool:
@@ -76,12 +76,17 @@ class Claim(Struct, frozen=True):
         return self.moving in ("in", "out")
 
 
-def _follows(told: State, persistent: bool | None, departed: float) -> State:
+def _is_transient(persistent: bool | None, persisted: Mark, stated: Mark) -> bool:
+    """It has no definition. That an earlier run of the agent said so is not enough: nobody listened in between."""
+    return persistent is False and persisted[0] >= stated[0]
+
+
+def _follows(told: State, transient: bool, departed: float) -> State:
     """The state: a VM without a definition is gone when it ends, and one that left by a migration runs elsewhere."""
     if told is State.SHUTOFF:
         if departed:
             return State.UNKNOWN
-        if persistent is False:
+        if transient:
             return State.ABSENT
     return told
 
@@ -176,6 +181,8 @@ def after_event(
     """
     if place <= floor:
         return None
+    if event.event == "undefined" and event.detail == "renamed":
+        return None  # half of a rename: `defined/renamed` follows it at once and says all
     before = claim or Claim(State.ABSENT, event.vm.name, NOTHING, event.time, turn)
     said = _told_by(before, event)
     defined = _HAS_DEFINITION.get((event.event, event.detail))
@@ -183,18 +190,22 @@ def after_event(
     defines = defined is not None and place > before.persisted
     if not (newer or tells or defines):
         return None
-    name = event.vm.name if newer and event.event != "undefined" else before.name
+    name = event.vm.name if newer else before.name
     persistent, persisted = (defined, place) if defines else (before.persistent, before.persisted)
     told, stated, moving, departed = before.told, before.stated, before.moving, before.departed
     if said is not None and tells:
         told, stated, moving = said.state, place, said.moving or _stays(before, said.state)
         departed = (now or 1.0) if said.departs else _still_away(before, moving)
-        if _has_failed(before, told):
+        if before.told is State.SHUTOFF and event.detail == "failed":
+            moving, departed = before.moving, before.departed  # one more way here that led nowhere
+        elif before.moving == "out" and event.detail == "failed":
+            departed = now or 1.0  # it had handed over; or it was away, and what ended is its way back
+        elif _has_failed(before, told):
             moving, departed = _where_it_was(before, now)
     elif newer:
         told = _untold(claim, event)
     since, mark = event.time, place if newer else before.mark
-    if _follows(told, persistent, departed) is before.state:
+    if _follows(told, _is_transient(persistent, persisted, stated), departed) is before.state:
         since, turn = before.since, before.turn
     # Made at once: an event is the commonest thing that happens here, and each `replace` costs as much as all the rest.
     return Claim(told, name, mark, since, turn, stated, persistent, persisted, moving, departed)
@@ -222,7 +233,7 @@ def _where_it_was(before: Claim, now: float) -> tuple[Moving, float]:
 
 
 def _told_by(before: Claim, event: Event) -> _Told | None:
-    if event.event == "undefined" and event.detail != "renamed":
+    if event.event == "undefined":
         # A VM that is taken for running runs on without its definition, for as long as it runs.
         stopped = before.told in (State.SHUTOFF, State.CRASHED, State.ABSENT) and not before.departed
         return _Told(State.ABSENT) if stopped else None

@@ -17,6 +17,7 @@ ADVICE: Mapping[str, str] = {
     Kind.NODE_UNAVAILABLE: "Look whether the machine runs and is reachable, and whether libvirtd answers there.",
     Kind.NODE_SILENT: "Look whether the node runs, whether libvirtd answers there, and whether the node reaches"
     " vmwatch-master on both ports.",
+    Kind.RETURNED: "Stop vmwatch-node there and remove the node again, or add it to keep it.",
     Kind.DUPLICATE: "Find out which of the two is the right one, and stop, rename or undefine the other; vmwatch never"
     " destroys anything.",
     Kind.INSTALL_FAILED: "Look at the reason and at the VM's console, and begin the installation again.",

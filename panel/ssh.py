@@ -21,6 +21,7 @@ SSH_ADDRESS = re.compile(
     r"([A-Za-z_][A-Za-z0-9_.-]{0,31}@)?(\[[0-9A-Fa-f:]{2,39}\]|[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?)(:[0-9]{1,5})?"
 )
 SSH_ADDRESS_ALLOWED = "[USER@]HOST[:PORT], IPv6 in brackets,"
+TRUST = "vmwatch node trust NODE, or Host key on the page Nodes"
 FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 CONNECT_LIMIT_S = 10
 SCAN_LIMIT_S = 10
@@ -170,9 +171,9 @@ class Ssh:
     def fault(self, target: Target, errors: str) -> str:
         """The same where it is a key that is wrong; empty if it is not."""
         if "REMOTE HOST IDENTIFICATION HAS CHANGED" in errors or "has changed and you have requested" in errors:
-            return f"{target} shows another host key than the known one; if that is right: vmwatch node trust NODE"
+            return f"{target} shows another host key than the known one; if that is right: {TRUST}"
         if "Host key verification failed" in errors or "host key is known" in errors:
-            return f"the host key of {target} is not known; look at its fingerprint, then: vmwatch node trust NODE"
+            return f"the host key of {target} is not known; look at its fingerprint, then: {TRUST}"
         if "Permission denied" in errors:
             return f"{target} does not accept the panel's key; put this line into its authorized_keys: {self._line()}"
         return ""

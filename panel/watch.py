@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from vmwatch.panel.checkup import ILL
+from vmwatch.panel.checkup import ILL, is_unfinished
 from vmwatch.panel.complaints import Knocks
 from vmwatch.panel.duplicates import Duplicates
 from vmwatch.panel.inquiry import Inquiry
@@ -157,10 +157,11 @@ class Watch:
         return now - self._reported_at if self.reported_once else None
 
     def _disproves(self, stopped: Problem, now: float, wall: float) -> bool:
-        """Do the master's reports say that it is not? One that came before somebody saw it stopped says nothing."""
-        return not stopped.text.removeprefix(f"{_MASTER}: ").startswith(ILL) and (
-            wall - (now - self._reported_at) > stopped.last
-        )
+        """Do the master's reports say that it is not? One that came before somebody saw it stopped says nothing; nor do
+        those of one that is ill, or that works with what it had before configuring it failed."""
+        if stopped.text.removeprefix(f"{_MASTER}: ").startswith(ILL) or is_unfinished(_MASTER, stopped.text):
+            return False
+        return wall - (now - self._reported_at) > stopped.last
 
     # Migrations
 

@@ -16,6 +16,7 @@ from vmwatch.panel.checkup import UNKNOWN, Looked, Probed
 from vmwatch.panel.store import Host
 from vmwatch.shared.conffile import load
 from vmwatch.shared.errors import ConfigurationError
+from vmwatch.shared.nodectl import HEALTH_LIMIT_S
 from vmwatch.shared.paths import Paths
 from vmwatch.shared.settings import NodeSettings
 
@@ -73,7 +74,8 @@ class ThisMachine:
         return await self._probe("master", limit_s)
 
     async def _probe(self, service: str, limit_s: float) -> Probed:
-        return probed(await run([*self._healthcheck, service, "--json", "--prefix", str(self._prefix)], limit_s))
+        options = ("--json", "--timeout", str(HEALTH_LIMIT_S), "--prefix", str(self._prefix))
+        return probed(await run([*self._healthcheck, service, *options], limit_s))
 
     def _libvirt_uri(self) -> str:
         """The one that the agent here listens to."""
@@ -91,8 +93,10 @@ def probed(ran: Ran) -> Probed:
         return Probed(code=2, state="missing", text=f"{HEALTHCHECK} is not installed there")
     try:
         told: Any = json.loads(ran.said)
-        return Probed(int(told.get("code", ran.code)), str(told.get("state", "")), str(told.get("text", ""))[:900])
-    except (ValueError, AttributeError, TypeError):
+        critical = frozenset(str(one["name"]) for one in told.get("findings", ()) if one["level"] == "CRITICAL")
+        text = str(told.get("text", ""))[:900]
+        return Probed(int(told.get("code", ran.code)), str(told.get("state", "")), text, critical=critical)
+    except (ValueError, AttributeError, TypeError, KeyError):
         text = ran.error or ran.said.decode(errors="replace").strip()[:200]
         return Probed(code=UNKNOWN, text=f"the probe ended with {ran.code} and says nothing that is understood: {text}")
 

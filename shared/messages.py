@@ -28,7 +28,12 @@ MAX_DEPTH = 32
 """Of nested JSON in a message or a status. Decoders give up at some depth, and not all at the same one: what one
 program still takes must not spoil, further on, the report in which it stands together with others."""
 DEFAULT_PORT = 1515
-NODE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+RESERVED_NODES = ("vmwatch-master", "vmwatch-panel")
+"""No node may be called so: problems, maintenance and checks have these names for what is no node."""
+NODE_ID_PATTERN = rf"(?!(?:{'|'.join(RESERVED_NODES)})\Z)[A-Za-z0-9._-]{{1,64}}"
+NODE_ID = re.compile(NODE_ID_PATTERN)
+NODE_ID_ALLOWED = f"1 to 64 of A-Z a-z 0-9 . _ -, and not {' or '.join(RESERVED_NODES)},"
+"""What to say to who has chosen another one; "is allowed" follows."""
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _NO_MARKS = bytes(set(range(256)) - set(b'[]{}"'))
 _STEPS = [(byte in b"[{") - (byte in b"]}") for byte in range(256)]
@@ -39,7 +44,7 @@ Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 Name = Annotated[str, Meta(min_length=1, max_length=1024)]
 Uuid = Annotated[str, Meta(pattern="^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")]
 Word = Annotated[str, Meta(pattern="^[a-z0-9_]{1,64}$")]
-NodeId = Annotated[str, Meta(pattern="^[A-Za-z0-9._-]{1,64}$")]
+NodeId = Annotated[str, Meta(pattern=rf"^{NODE_ID_PATTERN}\Z")]
 Seconds = Annotated[float, Meta(ge=0, le=2**53 - 1)]
 Interval = Annotated[float, Meta(gt=0, le=86400)]
 Label = Annotated[str, Meta(max_length=256)]

@@ -6,6 +6,8 @@ from msgspec import Struct
 COMMAND = "vmwatch-nodectl"
 CHECK, CONFIGURE, PROBE, STOP, LOOK, HEALTH = VERBS = ("check", "configure", "probe", "stop", "look", "health")
 """What does it lack; set it up; does its service work; stop it; does libvirt answer; what its healthcheck says."""
+HEALTH_LIMIT_S = 15
+"""What a check gives `vmwatch-healthcheck`, more than its usual 8: a machine that is busy is not ill."""
 MANAGED = ("connect", "ack_connect", "node_id", "node_key", "secret")
 """What may be set in a node's file from outside. Nothing else may: an address of libvirt can name a program to run."""
 MAX_REQUEST_BYTES = 64 * 1024

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from vmwatch.shared.conffile import any_text, duration_s, one_of, setting, whole, yes_or_no
 from vmwatch.shared.endpoints import LOOPBACK, Endpoint, parse_endpoint, parse_endpoints
 from vmwatch.shared.keys import node_key, parse_node_key, settings_mark
-from vmwatch.shared.messages import MAX_MESSAGES, NODE_ID
+from vmwatch.shared.messages import MAX_MESSAGES, NODE_ID, NODE_ID_ALLOWED
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 SHORT_SECRET = 16
@@ -54,9 +54,9 @@ def parse_secret(text: str) -> str:
 
 
 def parse_node_id(text: str) -> str:
-    """1 to 64 of A-Z a-z 0-9 . _ -"""
+    """1 to 64 of A-Z a-z 0-9 . _ -, and no reserved word."""
     if not NODE_ID.fullmatch(text):
-        raise ValueError(f"{text!r} is not allowed; 1 to 64 of A-Z a-z 0-9 . _ - are")
+        raise ValueError(f"{text!r} is not allowed; {NODE_ID_ALLOWED} is")
     return text
 
 

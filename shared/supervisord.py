@@ -47,13 +47,16 @@ class _Connection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-class _Transport(xmlrpc.client.Transport):
+class SocketTransport(xmlrpc.client.Transport):
+    """XML-RPC over a UNIX socket; one answer takes so many seconds at most."""
+
     def __init__(self, path: Path, limit_s: float) -> None:
         super().__init__()
         self._path = path
         self._limit_s = limit_s
 
     def make_connection(self, host: Any) -> http.client.HTTPConnection:  # noqa: ANN401 - as the base class says
+        self._extra_headers = self.get_host_info(host)[1]  # an account, where the address has one
         connection = _Connection(self._path, self._limit_s)
         self._connection = host, connection  # so that `close` finds it
         return connection
@@ -147,7 +150,7 @@ class Supervisord:
     @contextmanager
     def _calls(self, limit_s: float = CALL_LIMIT_S) -> Iterator[Any]:
         """supervisord's functions. A connection of its own for each time: nothing is kept that could be stale."""
-        proxy = xmlrpc.client.ServerProxy("http://localhost", transport=_Transport(self._path, limit_s))
+        proxy = xmlrpc.client.ServerProxy("http://localhost", transport=SocketTransport(self._path, limit_s))
         try:
             with proxy:
                 yield proxy.supervisor

@@ -16,7 +16,7 @@ from vmwatch.shared.endpoints import Endpoint
 from vmwatch.shared.errors import MessageError
 from vmwatch.shared.keys import KEY_BYTES, node_key, same_mac, up_mac
 from vmwatch.shared.logs import RateLimit
-from vmwatch.shared.messages import MAX_FRAME_BYTES, NODE_ID, VERSION, Envelope, decode_envelope
+from vmwatch.shared.messages import MAX_FRAME_BYTES, NODE_ID, NODE_ID_ALLOWED, VERSION, Envelope, decode_envelope
 from vmwatch.shared.report import Rejected
 from vmwatch.supervisor.sockets import bind, tcp_socket
 
@@ -60,7 +60,7 @@ class Authenticator:
             raise MessageError("version", f"not {VERSION.decode()}")
         node = claimed_name(frames)
         if not node:
-            raise MessageError("node", "1 to 64 of A-Z a-z 0-9 . _ - are allowed as node_id")
+            raise MessageError("node", f"{NODE_ID_ALLOWED} is allowed as node_id")
         if len(body) > MAX_FRAME_BYTES:
             raise MessageError("oversized", f"{len(body)} bytes; {MAX_FRAME_BYTES} are allowed")
         key = self._matching_key(node, name, mac, body)

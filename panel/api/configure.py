@@ -6,26 +6,22 @@ import re
 from starlette.responses import RedirectResponse, Response
 
 from vmwatch.panel.configurator import REACHED, Configurator, Order
-from vmwatch.panel.configurepages import PROGRESS
+from vmwatch.panel.configurepages import HOSTKEY, PROGRESS
 from vmwatch.panel.configureplan import Wish, values_text
 from vmwatch.panel.configurereport import MASTER, Part
 from vmwatch.panel.configureruns import Run
 from vmwatch.panel.convention import ApiError, Done, Form, Kind, Listing, Out, bad_value, missed
 from vmwatch.panel.functions import ADMIN, Call, Function
 from vmwatch.panel.labels import time_label
+from vmwatch.panel.removal import signs_end
 from vmwatch.panel.ssh import FINGERPRINT, SSH_ADDRESS, SSH_ADDRESS_ALLOWED, SshError, Target
 from vmwatch.panel.store import Host
 from vmwatch.shared.errors import ConfigurationError
-from vmwatch.shared.messages import NODE_ID
+from vmwatch.shared.messages import NODE_ID, NODE_ID_ALLOWED
 
 LONGEST_WAIT_S = 10
 MAX_RUN = 10**9
 MOST_LINES = 1000
-SIGNS_END_S = 6.0
-"""A master reports every 5 s: so long after a node's end its last sign of life may come."""
-REPORTS_MOST_S = 20.0
-LOOK_EVERY_S = 0.1
-REPORTS = "calls.vmwatch.report"
 ADDRESS = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.:-]{0,253}[A-Za-z0-9])?")
 
 
@@ -92,7 +88,7 @@ async def check(call: Call) -> Listing:
     params.required("reach")
     host = Host(
         0,
-        params.matching("name", NODE_ID, "1 to 64 of A-Z a-z 0-9 . _ -"),
+        params.matching("name", NODE_ID, NODE_ID_ALLOWED),
         params.matching("address", ADDRESS, "a host name or an IP address"),
         params.one_of("reach", REACHED),
         ssh=params.matching("ssh", SSH_ADDRESS, SSH_ADDRESS_ALLOWED),
@@ -104,18 +100,22 @@ async def check(call: Call) -> Listing:
 
 
 async def hostkey(call: Call) -> Listing | Done:
-    """The host keys that answer at `ssh` (or `address`); with `fingerprint` and `sok=ok` that one is trusted."""
+    """The host keys that answer at `ssh` (or `address`), or where the node `elid` is; with `fingerprint` and `sok=ok`
+    that one is trusted, and the node is configured: `run`."""
     params = call.params
     ssh = configurator(call).reach.ssh
+    host = _host(call, params.get("elid")) if params.given("elid") else None
     address = params.matching("address", ADDRESS, "a host name or an IP address")
+    place = params.matching("ssh", SSH_ADDRESS, SSH_ADDRESS_ALLOWED)
     try:
-        target = Target.of(params.matching("ssh", SSH_ADDRESS, SSH_ADDRESS_ALLOWED), address)
+        target = Target.of(place, address) if host is None else Target.of(host.ssh, host.address)
         if params.given("fingerprint"):
             wanted = params.matching("fingerprint", FINGERPRINT, "SHA256: and 43 characters")
             if not params.sok:
                 raise bad_value("sok", "ok is required to trust a key")
             key = await ssh.trust(target, wanted)
-            return Done({"ssh": str(target), "type": key.kind, "fingerprint": key.fingerprint})
+            told = {"ssh": str(target), "type": key.kind, "fingerprint": key.fingerprint}
+            return Done({**told, **_configured_with_key(call, host)})
         keys = await ssh.scan(target)
     except SshError as error:
         raise ApiError(Kind.VALUE, "ssh", str(error)) from None
@@ -125,6 +125,14 @@ async def hostkey(call: Call) -> Listing | Done:
         for key in keys
     ]
     return Listing(rows, len(rows), None, len(rows))
+
+
+def _configured_with_key(call: Call, host: Host | None) -> dict[str, str]:
+    """A node whose key was trusted waits for nothing else."""
+    if host is None or host.reach != "ssh":
+        return {}
+    run = configurator(call).begin(f"the host key of {host.name} is trusted", Order(frozenset({host.name})))
+    return {"run": str(run.number)}
 
 
 async def sshkey(call: Call) -> Form:
@@ -155,18 +163,8 @@ async def stop_nodes(call: Call, hosts: list[Host]) -> list[Part]:
         return []
     parts = await asyncio.gather(*(working.stop(host, lambda part, line: None) for host in reached))
     if any(part.ok for part in parts):
-        await _signs_end(call)
+        await signs_end(call.panel)
     return list(parts)
-
-
-async def _signs_end(call: Call) -> None:
-    """Wait for the last sign of life of a node that was stopped: it would bring back one that was removed."""
-    counters, clock = call.panel.counters, call.panel.clock
-    before, began = counters[REPORTS], clock.monotonic()
-    await asyncio.sleep(SIGNS_END_S)
-    # The next report may still hold it; the one after that cannot. Without a master there is none.
-    while counters[REPORTS] < before + 2 and clock.monotonic() - began < REPORTS_MOST_S:
-        await asyncio.sleep(LOOK_EVERY_S)
 
 
 def state_of(run: Run) -> str:
@@ -203,6 +201,6 @@ FUNCTIONS = (
     Function(PROGRESS, progress, ADMIN),
     Function("vmwatch.configure.file", file, ADMIN),
     Function("vmwatch.configure.check", check, ADMIN, changes=True),
-    Function("vmwatch.configure.hostkey", hostkey, ADMIN, changes=True),
+    Function(HOSTKEY, hostkey, ADMIN, changes=True),
     Function("vmwatch.configure.sshkey", sshkey, ADMIN, changes=True),
 )

@@ -8,8 +8,9 @@ from msgspec import Raw
 from vmwatch.panel.convention import ApiError, Done, Kind, bad_value, missed
 from vmwatch.panel.functions import WORKERS, Call, Function
 from vmwatch.panel.registration import register
+from vmwatch.panel.removal import note_returns
 from vmwatch.panel.writer import Work
-from vmwatch.shared.messages import NODE_ID, Event, Vm, encode_payload, place_payload
+from vmwatch.shared.messages import NODE_ID, NODE_ID_ALLOWED, Event, Vm, encode_payload, place_payload
 from vmwatch.shared.report import Report, ReportEntry
 from vmwatch.shared.states import state_of_event
 
@@ -30,7 +31,7 @@ class _Place(NamedTuple):
 async def event(call: Call) -> Done:
     """With `epoch` and `seq` idempotent, as a message of a report; without them every call is a new event."""
     params = call.params
-    hostnode = params.matching("hostnode", NODE_ID, "1 to 64 of A-Z a-z 0-9 . _ -", required=True)
+    hostnode = params.matching("hostnode", NODE_ID, NODE_ID_ALLOWED, required=True)
     name = params.matching("name", _NAME, "a VM's name, up to 1024 characters,", required=True)
     word = params.matching("event", _WORD, "an event's name, 1 to 64 of a-z 0-9 _,", required=True)
     detail = params.matching("detail", _WORD, "a detail's name, 1 to 64 of a-z 0-9 _,")
@@ -51,6 +52,7 @@ async def event(call: Call) -> Done:
         if verdict.refused:
             refusal = verdict.refused[0]
             raise ApiError(Kind(refusal.type), refusal.object, refusal.msg)
+        note_returns(work, [hostnode])
         return verdict.applied
 
     applied = await call.panel.writer.do(job)

@@ -7,6 +7,7 @@ from starlette.responses import Response
 from vmwatch.panel.convention import ApiError, Kind, bad_value
 from vmwatch.panel.functions import WORKERS, Call, Function
 from vmwatch.panel.registration import register
+from vmwatch.panel.removal import note_returns
 from vmwatch.panel.writer import Work
 from vmwatch.shared.errors import MessageError
 from vmwatch.shared.messages import MAX_BATCH_BYTES
@@ -24,6 +25,7 @@ async def report(call: Call) -> Response:
             verdicts = register(work.draft, decoded, work.now, work.registered)
         except MessageError as error:
             raise _error(error) from None
+        note_returns(work, [verdict.node for verdict in verdicts])
         work.watch.reported(work.monotonic, [(entry.node, entry.epoch) for entry in decoded.nodes if entry.live])
         if decoded.rejects:
             work.watch.knocks.hear(work.monotonic, decoded.master, decoded.rejects)

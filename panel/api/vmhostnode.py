@@ -3,8 +3,6 @@
 from dataclasses import replace
 from typing import Any
 
-from msgspec import structs
-
 from vmwatch.panel.accounts import Role
 from vmwatch.panel.api.configure import ADDRESS, configurator, stop_nodes
 from vmwatch.panel.board import NodeRow
@@ -15,17 +13,15 @@ from vmwatch.panel.knowledge import Node
 from vmwatch.panel.labels import time_label
 from vmwatch.panel.live import lag_label
 from vmwatch.panel.paging import Page
-from vmwatch.panel.problems import Kind as Problem
-from vmwatch.panel.problems import close_problem
 from vmwatch.panel.recorder import Recorder
+from vmwatch.panel.removal import forget
+from vmwatch.panel.removed import decided, returned
 from vmwatch.panel.ssh import SSH_ADDRESS, SSH_ADDRESS_ALLOWED
-from vmwatch.panel.store import Host
 from vmwatch.panel.writer import Work
-from vmwatch.shared.messages import NODE_ID
+from vmwatch.shared.messages import NODE_ID, NODE_ID_ALLOWED
 
 REACH = ("local", "ssh", "manual")
 """On this machine, over SSH, or not at all: then only its signs of life are judged."""
-_ALLOWED_NAME = "1 to 64 of A-Z a-z 0-9 . _ -"
 
 
 async def nodes(call: Call) -> Listing:
@@ -61,6 +57,7 @@ async def edit(call: Call) -> Form | Done:
             **_install_changes(params),
         )
         work.draft.nodes[row.name] = _node(work, row.name)
+        decided(work.draft, work.now, row.name)
         work.writes.append(lambda recorder: recorder.save_host(changed))
 
     await call.panel.writer.do(job)
@@ -70,8 +67,8 @@ async def edit(call: Call) -> Form | Done:
 async def delete(call: Call) -> Done:
     """The nodes `elid` go from the lists, and what they said of VMs with them; their registered events stay.
 
-    A node that is reached (`reach`) has its service stopped and its file removed first; one that still reports comes
-    back with its next sign of life, and is asked for an inventory.
+    A node that is reached (`reach`) has its service stopped and its file removed first; one that still reports is in
+    the list again with its next sign of life, and a problem says so.
     """
     rows = [_row(call, elid) for elid in call.params.elids]
     if not call.params.sok:
@@ -79,7 +76,7 @@ async def delete(call: Call) -> Done:
 
     def job(work: Work) -> None:
         for row in rows:
-            _forget(work, row.name)
+            forget(work, row.name)
 
     hosts = [call.panel.writer.hosts[row.name] for row in rows]
     parts = await stop_nodes(call, hosts)
@@ -93,14 +90,15 @@ async def delete(call: Call) -> Done:
 async def _add(call: Call, address: str, reach: str, ssh: str) -> Form | Done:
     if not call.params.sok:
         return Form({"name": "", "address": "", "reach": "", "ssh": "", "allow_install": "no", "libvirt_uri": ""})
-    name = call.params.matching("name", NODE_ID, _ALLOWED_NAME, required=True)
+    name = call.params.matching("name", NODE_ID, NODE_ID_ALLOWED, required=True)
     changes = {"allow_install": False, "libvirt_uri": "", **_install_changes(call.params)}
 
     def job(work: Work) -> None:
         host = work.hosts.get(name)
-        if host is not None and not host.hidden:
+        if host is not None and not host.hidden and name not in returned(work.draft.all_problems().values()):
             raise ApiError(Kind.EXISTS, "name", f"there is a node {name!r} already", name)
         work.draft.nodes[name] = _node(work, name)
+        decided(work.draft, work.now, name)
 
         def save(recorder: Recorder) -> None:
             # the draft has made the row
@@ -119,7 +117,9 @@ def _configured(call: Call, before: NodeRow | None) -> dict[str, str]:
     name = before.name if before is not None else call.params.get("name")
     now = call.panel.writer.hosts[name]
     way = (now.reach, now.ssh, now.address)
-    if not now.reach or (before is not None and (before.reach, before.ssh, before.address) == way):
+    if before is not None and not before.removed and (before.reach, before.ssh, before.address) == way:
+        return {}
+    if not now.reach:
         return {}
     return {"run": str(configurator(call).node_added(name).number)}
 
@@ -149,16 +149,6 @@ def _node(work: Work, name: str) -> Node:
     return work.draft.node(name) or Node()
 
 
-def _forget(work: Work, name: str) -> None:
-    """The node's row, its epochs and its keys stay, so that nothing of it is ever registered twice."""
-    for uuid in work.draft.claims_of_node(name):
-        work.draft.claims[uuid, name] = None
-    work.draft.nodes[name] = structs.replace(_node(work, name), wanted=work.draft.next_token())
-    close_problem(work.draft, work.now, Problem.NODE_STOPPED, name)
-    hidden: Host = replace(work.hosts[name], hidden=True)
-    work.writes.append(lambda recorder: recorder.save_host(hidden))
-
-
 def _row(call: Call, elid: str) -> NodeRow:
     row = call.panel.board.node(elid)
     if row is None:
@@ -167,7 +157,8 @@ def _row(call: Call, elid: str) -> NodeRow:
 
 
 def row_of(node: NodeRow) -> dict[str, str]:
-    """The row as the API shows it; `doubt`: why its word does not count now; `maintenance`: until when."""
+    """The row as the API shows it; `doubt`: why its word does not count now; `removed`: it was, and reports;
+    `maintenance`: until when."""
     return {
         "id": str(node.id),
         "name": node.name,
@@ -176,6 +167,7 @@ def row_of(node: NodeRow) -> dict[str, str]:
         "ssh": node.ssh,
         "state": node.state,
         "doubt": node.doubt,
+        "removed": "yes" if node.removed else "no",
         "maintenance": time_label(node.maintenance),
         "last_seen": time_label(node.seen),
         "lag": lag_label(node),

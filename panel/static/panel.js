@@ -5,6 +5,7 @@
 (() => {
   const page = document.body.dataset.page;
   const MOST_ROWS = 500; // a page left open for a week must not grow without bound
+  const REMOVED = "removed, reports";
   const RETRY_MS = 5000; // a browser gives up by itself after an answer that is not a stream
   const query = new URLSearchParams(location.search);
   const body = document.querySelector("#rows tbody");
@@ -201,11 +202,18 @@
     row.querySelector(".lag").textContent = node.lag ? `${node.lag} s` : "–";
     row.querySelector(".vms").textContent = node.vms;
     row.querySelector(".version").textContent = node.version || "–";
-    row.querySelector(".status").replaceChildren(state(node.state), ...maintenance(node.maintenance));
+    row.querySelector(".status").replaceChildren(state(node.state), ...(node.removed ? [" ", make("span", "state muted", REMOVED)] : []), ...maintenance(node.maintenance));
     row.querySelector(".status").title = node.doubt;
     row.querySelectorAll("time").forEach(showTime);
     sign(row, node.ago);
     showSign(row);
+  }
+
+  function applyMaster(until) {
+    const note = document.getElementById("master-maintenance");
+    note.hidden = !until;
+    note.lastElementChild.replaceChildren(...maintenance(until));
+    note.querySelectorAll("time").forEach(showTime);
   }
 
   // The panel says how long ago, in seconds: its clock and this browser's may differ by hours.
@@ -244,6 +252,7 @@
       applyVersion(change);
     } else if (page === "vmhostnode") {
       change.nodes.filter((node) => !node.hidden || rows.has(node.name)).forEach(applyNode);
+      applyMaster(change.master_maintenance);
     }
   }
 

@@ -13,9 +13,21 @@ CLAIMS = (
     _guard("left-is-unknown", "if departed:", "if False:", "5: a VM that left by a migration is not stopped"),
     _guard(
         "ended-without-definition-is-gone",
-        "if persistent is False:",
+        "if transient:",
         "if False:",
         "1: a VM without a definition is gone when it ends",
+    ),
+    _guard(
+        "only-who-has-no-definition-is-gone",
+        "return persistent is False and persisted[0] >= stated[0]",
+        "return persisted[0] >= stated[0]",
+        "1: a VM whose definition nobody told of is stopped when it ends",
+    ),
+    _guard(
+        "a-definition-may-come-while-nobody-listens",
+        "return persistent is False and persisted[0] >= stated[0]",
+        "return persistent is False",
+        "1: what an earlier run of the agent said of the definition may be over",
     ),
     _guard(
         "defined-is-known-to-be",

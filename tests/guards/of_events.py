@@ -60,14 +60,14 @@ TOLD = (
     ),
     _guard(
         "an-undefinition-tells-the-end",
-        'if event.event == "undefined" and event.detail != "renamed":',
+        'if event.event == "undefined":',
         "if False:",
         "1: an undefined VM is gone",
     ),
     _guard(
         "a-rename-is-no-undefinition",
-        'if event.event == "undefined" and event.detail != "renamed":',
-        'if event.event == "undefined":',
+        'if event.event == "undefined" and event.detail == "renamed":',
+        "if False:",
         "1: a renamed VM is not gone",
     ),
     _guard(
@@ -166,15 +166,9 @@ EVENTS = (
     ),
     _guard(
         "a-late-event-brings-no-old-name-back",
-        'name = event.vm.name if newer and event.event != "undefined" else before.name',
-        'name = event.vm.name if event.event != "undefined" else before.name',
-        "2: the newest message tells the name",
-    ),
-    _guard(
-        "an-undefinition-tells-no-name",
-        'name = event.vm.name if newer and event.event != "undefined" else before.name',
         "name = event.vm.name if newer else before.name",
-        "1: undefined/renamed says what it was called",
+        "name = event.vm.name",
+        "2: the newest message tells the name",
     ),
     _guard(
         "a-mark-never-goes-down",
@@ -190,9 +184,45 @@ EVENTS = (
     ),
     _guard(
         "a-failed-migration-stops-no-vm",
-        "        if _has_failed(before, told):\n",
-        "        if False:\n",
+        "        elif _has_failed(before, told):\n",
+        "        elif False:\n",
         "5: what ends at the destination without the guest is not the VM's end",
+    ),
+    _guard(
+        "one-more-way-leads-nowhere",
+        'if before.told is State.SHUTOFF and event.detail == "failed":',
+        "if False:",
+        "5: a VM that left is away though the beginning of its way back was not heard",
+    ),
+    _guard(
+        "who-handed-over-and-failed-may-run-elsewhere",
+        'elif before.moving == "out" and event.detail == "failed":',
+        "elif False:",
+        "5: a VM whose source failed after the hand-over is looked for first",
+    ),
+    _guard(
+        "only-who-failed-after-the-hand-over-is-looked-for",
+        'elif before.moving == "out" and event.detail == "failed":',
+        'elif before.moving == "out" and told is State.SHUTOFF:',
+        "1: a VM that stops is stopped",
+    ),
+    _guard(
+        "who-fails-before-the-hand-over-is-stopped",
+        'elif before.moving == "out" and event.detail == "failed":',
+        'elif event.detail == "failed":',
+        "1: a VM that stops is stopped",
+    ),
+    _guard(
+        "a-way-back-that-waits-ends",
+        'if before.told is State.SHUTOFF and event.detail == "failed":',
+        'if event.detail == "failed":',
+        "5: it left, and only its arrival says where it is",
+    ),
+    _guard(
+        "who-ends-here-was-here",
+        'if before.told is State.SHUTOFF and event.detail == "failed":',
+        "if before.told is State.SHUTOFF:",
+        "1: a VM that stops is stopped",
     ),
     _guard(
         "only-what-waited-fails",

@@ -13,10 +13,11 @@ from tests.testbed.testdriver import TestDriverDaemon
 from tests.unit.panel.clock import FakeClock
 from vmwatch.panel.board import Board
 from vmwatch.panel.checks import Checks, CheckUnderWay
-from vmwatch.panel.checkup import Looked, Probed, Result
+from vmwatch.panel.checkup import NOT_CONFIGURED, Looked, Probed, Result
 from vmwatch.panel.knowledge import Node
-from vmwatch.panel.maintenance import Maintenance, begin
-from vmwatch.panel.problems import Kind
+from vmwatch.panel.maintenance import MASTER, Maintenance, begin
+from vmwatch.panel.problems import Kind, Level, close_problem, raise_problem
+from vmwatch.panel.removed import came_back
 from vmwatch.panel.store import Host, Store
 from vmwatch.panel.ways import ThisMachine, probed, run
 from vmwatch.panel.writer import Work, Writer
@@ -132,6 +133,55 @@ def test_the_same_illness_at_the_next_check_counts_up_and_is_one_problem(bench: 
         bench.nodes()
     (problem,) = bench.board.problems()
     assert (problem.count, problem.text) == (3, "kvm-01: crashed: gone")
+
+
+def test_what_configuring_left_undone_is_over_only_when_it_is_configured(bench: Bench) -> None:
+    """Its service may work with what it had before: a check, and a master's reports, say nothing of it."""
+    bench.add("kvm-01")
+    bench.scripts.write("kvm-01")
+    bench.master.write_text(WELL)
+    unfinished = {(Kind.NODE_STOPPED.value, "kvm-01"), (Kind.MASTER_STOPPED.value, MASTER)}
+
+    def fail(work: Work) -> None:
+        for kind, subject in unfinished:
+            raise_problem(work.draft, work.now, kind, subject, Level.ERROR, f"{NOT_CONFIGURED}: no room")
+
+    def hear(work: Work) -> None:
+        work.watch.reported(work.monotonic, [])
+        work.watch.turn(work.draft, ["kvm-01"], work.monotonic, work.now, str)
+
+    asyncio.run(bench.writer.do(fail))
+    for answer, open_at_last in ((WELL, unfinished), (says(2, "crashed", "gone"), unfinished), (WELL, unfinished)):
+        bench.scripts.write("kvm-01", probe=answer)
+        bench.master.write_text(answer)
+        bench.clock.now += 1.0
+        asyncio.run(bench.writer.do(hear))
+        bench.nodes()
+        asyncio.run(bench.checks.master())
+        assert bench.open_ones() == open_at_last
+    texts = {one.object: one.text for one in bench.board.problems()}
+    assert texts == {name: f"{name}: not configured; crashed: gone" for name in ("kvm-01", MASTER)}
+
+    def configured(work: Work) -> None:
+        for kind, subject in unfinished:
+            close_problem(work.draft, work.now, kind, subject)
+
+    asyncio.run(bench.writer.do(configured))
+    assert bench.open_ones() == set()
+
+
+def test_a_node_that_was_removed_and_reports_is_not_looked_at(bench: Bench) -> None:
+    bench.add("kvm-01")
+    bench.scripts.write("kvm-01", "exit 255")
+
+    def back(work: Work) -> None:
+        work.draft.nodes["kvm-01"] = Node(seen=1.0)
+        came_back(work.draft, work.now, "kvm-01")
+
+    asyncio.run(bench.writer.do(back))
+    assert bench.nodes()["kvm-01"].state == "removed"
+    assert bench.scripts.looks == 0
+    assert bench.open_ones() == {(Kind.RETURNED.value, "kvm-01")}
 
 
 def test_nodes_that_take_long_delay_no_other(bench: Bench, tmp_path: Path) -> None:

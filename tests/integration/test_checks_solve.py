@@ -1,62 +1,39 @@
-"""From a service that was killed to one that works: found at the next check, solved by a person's word."""
+"""From a service that was killed to one that works: found at the next check, solved by a person's word.
 
-import os
-import signal
-import subprocess
-import xmlrpc.client
+On the page, and behind an sshd: `e2e/test_configure_cluster`.
+"""
+
+import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from supervisor.xmlrpc import SupervisorTransport
 
 from tests.testbed.daemon import needs_libvirtd
-from tests.testbed.service import command
-from tests.testbed.stack import Row
-from tests.testbed.supervised import PanelHost, environment
+from tests.testbed.stack import Row, short_folder
+from tests.testbed.supervised import PanelHost
 from tests.testbed.testdriver import TestDriverDaemon
 from tests.testbed.waiting import wait_until
-from vmwatch.shared.services import ServiceState
 
 pytestmark = needs_libvirtd()
 
 LIMIT_S = 120.0
 
 
-@pytest.fixture
-def host(short_path: Path, tmp_path: Path) -> Iterator[PanelHost]:
-    with TestDriverDaemon(tmp_path / "libvirt", domains=("web",)) as daemon, PanelHost(short_path, daemon.uri) as made:
-        made.wait_panel()
-        made.vmwatch("node", "add", "kvm-01", "--local")
-        yield made
-
-
-def kill_for_good(host: PanelHost, service: str) -> None:
-    """kill -9, and no new start."""
-    path = host.prefix / "conf.d" / f"{service}.conf"
-    path.write_text(path.read_text().replace("autorestart=unexpected", "autorestart=false"))
-    transport = SupervisorTransport(None, None, f"unix://{host.socket}")
-    with xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport) as proxy:
-        proxy.supervisor.reloadConfig()
-        proxy.supervisor.stopProcess(service)
-        proxy.supervisor.removeProcessGroup(service)
-        proxy.supervisor.addProcessGroup(service)
-    wait_until(lambda: host.status(service), f"{service} to answer")
-    os.kill(int((host.prefix / "var" / "run" / f"{service}.pid").read_text()), signal.SIGKILL)
-    wait_until(lambda: host.state(service).state is ServiceState.ENDED, f"{service} to be gone")
-
-
-def periodic(host: PanelHost, what: str) -> str:
-    done = subprocess.run(
-        [command("vmwatch-periodic"), what, "--verbose"],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=environment(host.prefix),
-        stdin=subprocess.DEVNULL,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PanelHost]:
+    """A panel with a node; no service starts again by itself."""
+    folder = short_folder()
+    try:
+        with (
+            TestDriverDaemon(tmp_path_factory.mktemp("libvirt"), domains=("web",)) as daemon,
+            PanelHost(folder, daemon.uri) as made,
+        ):
+            made.wait_panel()
+            made.never_restart("vmwatch-master", "vmwatch-node")
+            made.vmwatch("node", "add", "kvm-01", "--local")
+            yield made
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def unsolved(host: PanelHost, kind: str) -> list[Row]:
@@ -73,10 +50,10 @@ def unsolved(host: PanelHost, kind: str) -> list[Row]:
 def test_what_was_killed_for_good_is_found_by_the_next_check_and_brought_back_by_solving(
     host: PanelHost, service: str, what: str, kind: str
 ) -> None:
-    kill_for_good(host, service)
-    assert ": crashed: " in periodic(host, what)
+    host.kill_for_good(service)
+    assert ": crashed: " in host.periodic(what)
     (problem,) = unsolved(host, kind)
     host.vmwatch("solve", problem["id"])
     assert host.state(service).is_up
-    wait_until(lambda: ": ok: " in periodic(host, what), "all to be well", LIMIT_S)
+    wait_until(lambda: ": ok: " in host.periodic(what), "all to be well", LIMIT_S)
     wait_until(lambda: not unsolved(host, kind), "the problem to be solved", LIMIT_S)

@@ -4,12 +4,19 @@ import json
 import sqlite3
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.integration.test_master import EPOCH, Master, Node, event
+from tests.testbed.scriptedmaster import (  # noqa: F401 - fixtures
+    EPOCH,
+    Master,
+    Node,
+    event,
+    plain_node,
+    scripted_master,
+    scripted_panel,
+)
 from tests.testbed.scriptedpanel import ScriptedPanel
 from tests.testbed.service import command
 from tests.testbed.stack import SECRET, Stack
@@ -35,26 +42,6 @@ def listed(prefix: Path) -> list[str]:
 
 def key(seq: int) -> str:
     return f"n1/{EPOCH}/{seq}"
-
-
-@pytest.fixture
-def panel() -> Iterator[ScriptedPanel]:
-    with ScriptedPanel() as panel:
-        yield panel
-
-
-@pytest.fixture
-def master(tmp_path: Path, panel: ScriptedPanel) -> Iterator[Master]:
-    master = Master(tmp_path, panel.url)
-    yield master
-    master.close()
-
-
-@pytest.fixture
-def node(master: Master) -> Iterator[Node]:
-    node = Node(master.port)
-    yield node
-    node.close()
 
 
 def refuse(master: Master, panel: ScriptedPanel, node: Node, *seqs: int) -> None:
@@ -191,12 +178,18 @@ def test_a_letter_of_a_closed_epoch_is_registered_once_by_the_real_panel_and_lea
         wait_until(lambda: len(stack.panel.events()) == 2, "the newer epoch's event")
         send(node, EPOCH, 1, event(1), event(2))
         wait_until(lambda: listed(stack.prefix) == [key(2)], "a dead letter")
+        refused = {"type": "messages_refused", "object": "n1", "state": "unsolved"}
+        (told,) = stack.panel.rows("problems", **refused)
+        assert told["description"].startswith("n1: 1 message refused; the last one, seq 2: epoch: ")
         for _ in range(2):
             before = (stack.prefix / "var" / "vmwatch-master.dead").read_bytes()
             done = run(stack.prefix, "replay", key(2), "--wait", "120")
             assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "1 taken by the panel, 0 refused again")
             # Again, as after a crash between the two files.
             letters.append(stack.prefix / "var" / "vmwatch-master.dead", before)
+        wait_until(lambda: stack.panel.rows("problems", **refused), "the letter to be a problem")
+        assert run(stack.prefix, "discard", "--all", "--yes").returncode == 0
+        wait_until(lambda: not stack.panel.rows("problems", **refused), "the problem to be over", 120)
         rows = [(row["epoch"], row["seq"]) for row in stack.panel.events()]
         assert sorted(rows) == [(str(EPOCH), "1"), (str(EPOCH), "2"), (str(EPOCH + 1), "1")]
         (vm,) = stack.panel.vms().values()

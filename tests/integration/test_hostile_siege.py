@@ -15,7 +15,7 @@ from tests.testbed.waiting import wait_until
 MILLION = 1_000_000
 MEGABYTE = 1024 * 1024
 MODES = ["outsider", "insider"]
-EVENTS = (120_000, 500_000)
+EVENTS = (100_000, 300_000)
 """Of the genuine node: it must not be through with them while it is measured."""
 
 
@@ -23,8 +23,8 @@ def besieged(folder: Path) -> SiegeResult:
     """With as few events as are enough on this machine: all that the windows leave has to be delivered too."""
     for events in EVENTS[:-1]:
         with contextlib.suppress(RanDry):
-            return Siege(folder / str(events), MODES, seed=1, events=events).run(rounds=3, window_s=1.0)
-    return Siege(folder / "most", MODES, seed=1, events=EVENTS[-1]).run(rounds=3, window_s=1.0)
+            return Siege(folder / str(events), MODES, seed=1, events=events).run(rounds=3, window_s=0.5)
+    return Siege(folder / "most", MODES, seed=1, events=EVENTS[-1]).run(rounds=3, window_s=0.5)
 
 
 def test_two_attackers_leave_a_genuine_node_more_than_half_of_its_rate_and_nothing_behind(short_path: Path) -> None:

@@ -54,6 +54,19 @@ def page(panel: Panel) -> str:
     return requests.get(panel.url, params={"func": "vmhostnode"}, auth=ADMIN, timeout=60).text
 
 
+def test_a_node_that_is_called_master_is_not_taken_for_the_master(panel: Panel) -> None:
+    elid = panel.change("vmhostnode.edit", name="master")["tparams"]["elid"]["$"]
+    try:
+        refused = vmwatch(panel, "master", "--for", "1h")
+        assert refused.returncode == 1
+        assert "there is a node master as well: vmwatch-master or the node's number is allowed" in refused.stderr
+        assert vmwatch(panel, elid, "--for", "1h").returncode == 0
+        assert [row["object"] for row in panel.rows("vmwatch.maintenance")] == ["master"]
+        vmwatch(panel, elid, "--end")
+    finally:
+        panel.change("vmhostnode.delete", elid=elid)
+
+
 def test_it_is_begun_shown_everywhere_and_ended(panel: Panel) -> None:
     done = vmwatch(panel, NODE, "--for", "2h", "--reason", "new disks")
     assert (done.returncode, done.stdout[: len(NODE) + 23]) == (0, f"{NODE}: in maintenance until ")
@@ -76,7 +89,7 @@ def test_it_is_begun_shown_everywhere_and_ended(panel: Panel) -> None:
 def test_the_masters_is_shown_on_the_page_and_marked_for_the_probe(panel: Panel) -> None:
     assert vmwatch(panel, "master", "--for", "90m").returncode == 0
     assert [row["object"] for row in panel.rows("vmwatch.maintenance")] == ["vmwatch-master"]
-    assert "vmwatch-master: <span" in page(panel)
+    assert 'vmwatch-master: <span><span class="maintenance">' in page(panel)
     assert mark(panel, "vmwatch-master") is not None
     assert mark(panel, "vmwatch-node") is None
 

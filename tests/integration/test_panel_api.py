@@ -615,6 +615,39 @@ def test_a_node_is_added_edited_and_refused_twice(panel: Panel) -> None:
         assert error_of(post(panel, "vmhostnode.edit", **fields)) == ("value", field)
 
 
+@pytest.mark.parametrize("name", ["vmwatch-master", "vmwatch-panel"])
+def test_a_node_cannot_have_the_name_of_what_is_none(shared_panel: Panel, name: str) -> None:
+    assert error_of(post(shared_panel, "vmhostnode.edit", name=name, sok="ok")) == ("value", "name")
+    assert error_of(post(shared_panel, "vm.event", SERVICE, hostnode=name, name="w", event="started")) == (
+        *("value", "hostnode"),
+    )
+    assert name not in {row["name"] for row in shared_panel.rows("vmhostnode")}
+
+
+def test_a_removed_node_that_reports_is_shown_as_such_until_somebody_decides(panel: Panel) -> None:
+    """What it says counts: its VMs may have been started elsewhere meanwhile, which must be seen."""
+    settle(panel, entry(event(1)))
+    for again in (2, 3):
+        assert "ok" in post(panel, "vmhostnode.delete", elid=NODE, sok="ok")
+        assert panel.rows("problems", state="unsolved") == panel.rows("vmhostnode") == []
+        settle(panel, entry(event(again)))
+        assert [(row["name"], row["removed"]) for row in panel.rows("vmhostnode")] == [(NODE, "yes")]
+        (told,) = panel.rows("problems", state="unsolved")
+        assert (told["type"], told["object"], told["next"]) == ("removed_node_reports", NODE, "")
+    assert [row["vmstatus"] for row in panel.rows("vm")] == ["running"]
+    page = requests.get(panel.url, params={"func": "vmhostnode"}, auth=ADMIN, timeout=60).text
+    assert "removed, reports" in page
+    panel.restart_after_kill()
+    assert [row["removed"] for row in panel.rows("vmhostnode")] == ["yes"]
+    elid = told["id"]
+    assert "ok" in post(panel, "problems.solve", elid=elid)
+    wait_until(lambda: panel.rows("problems", elid=elid)[0]["state"] == "failed", "an attempt to fail")
+    assert "it is not reached" in panel.rows("problems.log", plid=elid)[0]["result"]
+    assert "ok" in post(panel, "vmhostnode.edit", name=NODE, sok="ok")
+    assert panel.rows("problems", state="unsolved") == []
+    assert [(row["name"], row["removed"]) for row in panel.rows("vmhostnode")] == [(NODE, "no")]
+
+
 def test_a_deleted_node_takes_its_vms_along_keeps_its_keys_and_comes_back_when_it_reports(panel: Panel) -> None:
     settle(panel, entry(event(1), event(2, "db")))
     assert error_of(post(panel, "vmhostnode.delete", elid="77", sok="ok")) == ("missed", "vmhostnode")

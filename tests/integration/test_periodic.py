@@ -72,6 +72,12 @@ def test_the_nodes_are_checked_and_the_table_shows_it(panel: Panel, prefix: Path
         assert rows[NODE][:3] == ["vmwatch-node", NODE, "active"]
         assert rows[NODE][7] == "ok"
         assert rows["vmwatch-master"][:3] == ["vmwatch-master", "vmwatch-master", "active"]
+        # Nothing starts services below this prefix, so the master could not be configured for the node.
+        unfinished = {"type": "vmwatch_master_stopped", "state": "unsolved"}
+        wait_until(lambda: panel.rows("problems", **unfinished), "what could not be configured to be told")
+        assert panel.rows("problems", **unfinished)[0]["description"].startswith("not configured: ")
+        assert status(panel, "--strict")[0] == Exit.FAILURE
+        panel.change("vmwatch.maintenance.edit", elid="vmwatch-master", **{"for": "3600"})
         assert status(panel, "--strict")[0] == Exit.OK
         # No agent runs below this prefix: the probe says in which way.
         panel.change("vmhostnode.edit", elid=NODE, reach="local")
@@ -85,6 +91,7 @@ def test_the_nodes_are_checked_and_the_table_shows_it(panel: Panel, prefix: Path
         panel.change("vmwatch.maintenance.edit", elid=NODE, **{"for": "3600"})
         assert status(panel, "--strict")[0] == Exit.OK
         assert periodic(prefix, "node", "--verbose").stdout.startswith(f"{NODE}: maintenance: until ")
+        panel.change("vmwatch.maintenance.edit", elid="vmwatch-master", end="on")
 
 
 def test_the_master_is_checked(panel: Panel, prefix: Path) -> None:
@@ -114,7 +121,7 @@ def test_a_panel_that_stays_away_is_told_in_the_exit_code(tmp_path: Path, panel:
     conffile.write(tmp_path / "etc" / "vmwatch-master.conf", {"secret": "A" * 32, "panel_url": url})
     done = periodic(tmp_path, "node", "--retry", "0")
     assert (done.returncode, done.stdout) == (Exit.FAILURE, "")
-    assert done.stderr == f"vmwatch-periodic: {url} cannot be reached: ConnectionError\n"
+    assert done.stderr == f"vmwatch-periodic: {url} cannot be reached: Connection refused\n"
 
 
 def test_a_second_run_at_the_same_time_does_nothing_and_another_kind_is_not_kept(panel: Panel, prefix: Path) -> None:

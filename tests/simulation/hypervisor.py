@@ -64,6 +64,8 @@ class Hypervisor:
         """By UUID, of a VM that runs here: the moment since which it does so, and its run, which migrates with it."""
         self.visits: Counter[str] = Counter()
         """By UUID, how often a VM came here by a migration."""
+        self.arrived: dict[tuple[str, int], int] = {}
+        """By UUID and moment, the run that came here then."""
         self._others = others
         """Of the same cluster, this one too."""
         self._made = 0
@@ -172,7 +174,8 @@ class Hypervisor:
             incoming.persistent = True
             other._tell(incoming, "defined", "added")
         incoming.state, incoming.moving = State.RUNNING, False
-        other.began[incoming.uuid] = (len(other.history.get(incoming.uuid, ())), self.began.pop(domain.uuid)[1])
+        moment, run = len(other.history.get(incoming.uuid, ())), self.began.pop(domain.uuid)[1]
+        other.began[incoming.uuid], other.arrived[incoming.uuid, moment] = (moment, run), run
         other._tell(incoming, "resumed", "migrated")
         self.world.after(FINISHES_S, lambda: self._left(domain))
 

@@ -160,7 +160,7 @@ class SimMaster(Process):
         if not rightly:
             raise PromiseBroken(f"refused without the reasons of design 01: {key}")
         self.refused.add(key)
-        self.panel.truth.refused(key)
+        self.panel.truth.missed(key)
         self.ledger.refuse(entry)
 
     # The loop

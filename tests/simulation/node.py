@@ -117,7 +117,7 @@ class SimNode(Process):
                 chance = self.world.chance
                 return Outbox(self.disk, self.name, self.machine, self._now_us, limit_bytes=limit, chance=chance)
             except ForeignOutboxError:
-                self.lost |= held_keys(self.disk, self.name)
+                self._lose(held_keys(self.disk, self.name))
                 self.disk = disk_of(EMPTY_DISK)
                 self.set_aside += 1
 
@@ -139,7 +139,12 @@ class SimNode(Process):
         """Of an agent that does not run; what only the old disk held is lost."""
         old = held_keys(self.disk, self.name)
         self.disk = disk_of(image)
-        self.lost |= old - held_keys(self.disk, self.name)
+        self._lose(old - held_keys(self.disk, self.name))
+
+    def _lose(self, keys: set[Key]) -> None:
+        self.lost |= keys
+        for key in keys:
+            self.truth.missed(key)
 
     @property
     def idle(self) -> bool:
@@ -198,7 +203,10 @@ class SimNode(Process):
     def _note_drops(self, before: set[Key], seqs: list[int]) -> None:
         if self._small:
             added = {(self.name, self.outbox.epoch, seq) for seq in seqs}
-            self.dropped |= (before | added) - held_keys(self.disk, self.name)
+            dropped = (before | added) - held_keys(self.disk, self.name)
+            self.dropped |= dropped
+            for key in dropped:
+                self.truth.missed(key)
 
     def _list(self) -> None:
         """Ask libvirt: the seq is noted before, the list is read a while later, and written later still."""

@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from tests.simulation.storm import Weather
 from tests.simulation.truth import Truth
 from tests.simulation.world import BEGAN_WALL_S, Process, World
@@ -95,7 +97,10 @@ class SimPanel(Process):
         """Of a panel that is not running: what came after the backup is gone, as design 01 says."""
         self.known = backup.known
         self.registered = backup.registered
-        self.lost |= self.keys.keys() - backup.keys.keys()
+        lost = self.keys.keys() - backup.keys.keys()
+        self.lost |= lost
+        for key in lost:
+            self.truth.missed(key)
         self.keys = backup.keys
         self.truth.bounds = backup.bounds
         self.truth.shown.clear()
@@ -127,6 +132,9 @@ class SimPanel(Process):
         self.registered += draft.events
         for (node, epoch), seqs in draft.keys.items():
             self.keys.update((node, epoch, seq) for seq in seqs)
+        for verdict in verdicts:
+            for refusal in verdict.refused:
+                self.truth.missed((verdict.node, verdict.epoch, refusal.seq))
         self.truth.committed(self.known, draft)
         self._reply(self._bad_reply(verdicts) if bad else Reply(200, {}, encode_answer(verdicts)), answer)
 
@@ -167,5 +175,5 @@ class SimPanel(Process):
 
 
 def replace_applied(verdict: Verdict) -> Verdict:
-    """A verdict whose numbers do not add up."""
-    return Verdict(verdict.node, verdict.epoch, verdict.applied + 1, verdict.known, verdict.newest_epoch)
+    """A verdict whose numbers do not add up, whatever was refused."""
+    return msgspec.structs.replace(verdict, applied=verdict.applied + 1)

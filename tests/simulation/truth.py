@@ -31,22 +31,29 @@ class Truth:
         self.shown: dict[str, int] = {}
         """The run, by UUID, in which the panel has shown a VM as active."""
         self._events: dict[Key, tuple[str, int]] = {}
+        self._arrivals: dict[Key, int] = {}
+        """Of messages that tell of a migration's arrival, the run that arrived."""
+        self._arrived: dict[tuple[str, str], int] = {}
+        """By (node, uuid), the run that arrived there last, as far as the panel was told."""
         self._inventories: dict[Key, dict[str, int]] = {}
         self._unheard: dict[tuple[str, str], Mark] = {}
-        """By (node, uuid), the latest event that lies in the dead letters."""
+        """By (node, uuid), the latest event that the panel may not hear."""
 
     # What the nodes write
 
     def wrote_event(self, key: Key, uuid: str, moment: int) -> None:
         """An event was committed to an outbox; `moment` is -1 if it does not tell the VM's state."""
         self._events[key] = (uuid, moment)
+        if run := self.hypervisors[key[0]].arrived.get((uuid, moment)):
+            self._arrivals[key] = run
 
     def wrote_inventory(self, key: Key, moments: dict[str, int]) -> None:
         """An inventory was; `moments`: of each VM's last event that was committed before the listing began."""
         self._inventories[key] = moments
 
-    def refused(self, key: Key) -> None:
-        """A message was put into the dead letters: the panel will not hear it before a person sends it again."""
+    def missed(self, key: Key) -> None:
+        """The panel may not hear a message: it is for the dead letters, the outbox had no room for it, or it went with
+        a disk or with what a restored backup did not have."""
         node, epoch, seq = key
         if key in self._events:
             place = (node, self._events[key][0])
@@ -64,10 +71,23 @@ class Truth:
                 continue  # of an earlier run of the agent: the panel may know better
             for seq in seqs:
                 changed |= {(uuid, node) for uuid in self._raise(node, epoch, seq)}
+        self._hear_arrivals(draft)
         for uuid, node in changed:
             self._compare(known, uuid, node)
         for uuid in {uuid for uuid, _ in changed}:
             self._compare_picture(known, uuid)
+
+    def _hear_arrivals(self, draft: Draft) -> None:
+        """A node that tells late that a VM came to it, of a run that is over: the panel may take it for the arrival of
+        the run that has just left another node, or leaves it next. Nothing in it says which of the two it is (design
+        03, rule 5)."""
+        for (node, epoch), seqs in draft.keys.items():
+            for key in ((node, epoch, seq) for seq in seqs):
+                uuid = self._events[key][0] if key in self._arrivals else ""
+                if uuid:
+                    self._arrived[node, uuid] = self._arrivals[key]
+                    if self.shown.get(uuid) != self._arrivals[key]:
+                        self.shown.pop(uuid, None)
 
     def _raise(self, node: str, epoch: int, seq: int) -> Iterable[str]:
         key = (node, epoch, seq)
@@ -89,7 +109,12 @@ class Truth:
         judged = known.judgement(uuid)
         if judged is not None and judged.state in ACTIVE:
             moment, run = began.get(judged.node, (0, 0))
-            if run and self.bounds.get((judged.node, uuid), -1) >= moment:
+            if any(
+                claim.moving == "arrived" and self._arrived.get((node, uuid)) != run
+                for node, claim in known.claims_of_vm(uuid).items()
+            ):
+                self.shown.pop(uuid, None)  # as in `_hear_arrivals`
+            elif run and self.bounds.get((judged.node, uuid), -1) >= moment:
                 self.shown[uuid] = run
         elif self.shown.get(uuid) in [run for _, run in began.values()] and (
             judged is None or judged.state is not State.UNKNOWN
@@ -105,8 +130,10 @@ class Truth:
         if claim is not None and claim.stated == NOTHING:
             return  # a guess: what told the state was refused, or is late
         unheard = self._unheard.get((node, uuid), NOTHING)
+        if claim is not None and unheard > claim.stated:
+            return  # what told the state is missed
         if claim is not None and claim.told is State.SHUTOFF and unheard > claim.persisted:
-            return  # whether it has a definition may lie in the dead letters
+            return  # as may be what told of its definition
         state = State.ABSENT if claim is None else claim.state
         if state is State.UNKNOWN or (bound < 0 and state is State.ABSENT):
             return

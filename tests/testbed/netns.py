@@ -53,6 +53,13 @@ class Namespace:
     def run(self, *command: str) -> None:
         subprocess.run([*self.prefix, *command], check=True, capture_output=True)
 
+    def cut(self) -> None:
+        """Nothing passes through the cable any more, and nobody is told."""
+        ip("-n", self.name, "link", "set", f"{self._cable}t", "down")
+
+    def mend(self) -> None:
+        ip("-n", self.name, "link", "set", f"{self._cable}t", "up")
+
     def _remove(self) -> None:
         subprocess.run([program("ip"), "link", "del", f"{self._cable}h"], check=False, capture_output=True)
         subprocess.run([program("ip"), "netns", "del", self.name], check=False, capture_output=True)

@@ -1,6 +1,7 @@
 """A machine as configuring sees it: a prefix, and a supervisord that reads the program files in it."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from tests.testbed.stack import ADMIN, Panel
 from tests.testbed.waiting import LOOPBACK, free_port_pair, wait_until
 from vmwatch.cli.kept import Kept
 from vmwatch.shared.paths import PREFIX_VARIABLE
-from vmwatch.shared.services import ServiceStatus
+from vmwatch.shared.services import ServiceState, ServiceStatus
 from vmwatch.shared.statussocket import read_status
 from vmwatch.shared.supervisord import Supervisord, program_file
 
@@ -97,6 +98,17 @@ class Machine:
         """How often supervisord has started it."""
         return (self.prefix / "supervisord.log").read_text().count(f"spawned: '{service}'")
 
+    def never_restart(self, *services: str) -> None:
+        """From their first start on: what ends stays so."""
+        for service in services:
+            text = program_file(service).read_text().replace("autorestart=unexpected", "autorestart=false")
+            (self.prefix / "conf.d" / f"{service}.conf").write_text(text)
+
+    def kill_for_good(self, service: str) -> None:
+        """kill -9 of one that is never restarted."""
+        os.kill(self.state(service).pid, signal.SIGKILL)
+        wait_until(lambda: self.state(service).state is ServiceState.ENDED, f"{service} to be gone")
+
     def log(self, service: str) -> str:
         path = self.prefix / "var" / f"{service}.log"
         return path.read_text() if path.exists() else ""
@@ -132,6 +144,20 @@ class PanelHost(Machine):
         )
         assert done.returncode == code, f"{arguments}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout + done.stderr
+
+    def periodic(self, what: str) -> str:
+        """What cron has checked; what was found."""
+        done = subprocess.run(
+            [command("vmwatch-periodic"), what, "--verbose"],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env=environment(self.prefix),
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def wait_panel(self) -> None:
         wait_until(lambda: self.status("vmwatch-panel"), "the panel to serve")

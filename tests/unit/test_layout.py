@@ -19,6 +19,7 @@ CORES = (
     "panel/knowledge.py",
     "panel/maintenance.py",
     "panel/problems.py",
+    "panel/removed.py",
     "panel/solving.py",
     "panel/complaints.py",
     "panel/registration.py",

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.healthcheck.samples import (
@@ -280,7 +280,6 @@ def with_any(data: st.DataObject, status: dict[str, Any]) -> dict[str, Any]:
 
 
 @given(st.data(), st.sampled_from(PROGRAMS))
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)  # how long it takes is the machine's
 def test_a_status_of_another_version_is_judged_without_an_error(data: st.DataObject, program: str) -> None:
     status = node_status() if program == "vmwatch-node" else master_status()
     check_answer(facts(program, status=with_any(data, status)))

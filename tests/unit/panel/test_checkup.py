@@ -13,6 +13,7 @@ from vmwatch.panel.checkup import (
     Looked,
     Probed,
     Result,
+    is_unfinished,
     judge_by_life,
     judge_master,
     judge_node,
@@ -23,6 +24,8 @@ WELL = Looked(reachable=True, libvirt=True)
 NO_LIBVIRT = Looked(reachable=True, libvirt=False, text="its libvirt does not answer: refused")
 CUT_OFF = Looked(reachable=False, libvirt=False, text="no route")
 RUNS = Probed(OK, "ok", "all is well")
+LACKS_LIBVIRT = Probed(CRITICAL, "ill", "no libvirt", critical=frozenset({"libvirt", "libvirt_tick"}))
+LACKS_MORE = Probed(CRITICAL, "ill", "no libvirt, no master", critical=frozenset({"libvirt", "master_unreachable"}))
 
 
 def kinds(result: Result) -> list[Kind]:
@@ -43,6 +46,9 @@ def kinds(result: Result) -> list[Kind]:
         (CUT_OFF, None, "unreachable", [Kind.NODE_UNAVAILABLE], []),
         (NO_LIBVIRT, RUNS, "no_libvirt", [Kind.NODE_UNAVAILABLE], [Kind.NODE_STOPPED]),
         (NO_LIBVIRT, Probed(CRITICAL, "ill", "no libvirt"), "no_libvirt", [Kind.NODE_UNAVAILABLE], []),
+        (NO_LIBVIRT, LACKS_LIBVIRT, "no_libvirt", [Kind.NODE_UNAVAILABLE], [Kind.NODE_STOPPED]),
+        (WELL, LACKS_LIBVIRT, "ill", [Kind.NODE_STOPPED], [Kind.NODE_UNAVAILABLE]),
+        (NO_LIBVIRT, LACKS_MORE, "ill", [Kind.NODE_UNAVAILABLE, Kind.NODE_STOPPED], []),
         (
             NO_LIBVIRT,
             Probed(CRITICAL, "crashed", "gone"),
@@ -83,6 +89,12 @@ def test_an_ill_master_that_runs_is_told_apart_from_one_that_does_not() -> None:
     assert stuck.text == "stuck: hangs"
 
 
+def test_what_configuring_left_undone_is_told_by_the_problems_text() -> None:
+    assert is_unfinished("kvm-01", "not configured: no route")
+    assert is_unfinished("kvm-01", "kvm-01: not configured; crashed: gone")
+    assert not is_unfinished("kvm-01", "kvm-01: crashed: not configured")
+
+
 def test_a_node_that_nobody_can_look_at_is_judged_by_its_signs_of_life() -> None:
     assert judge_by_life("kvm-01", "active", "").is_well
     silent = judge_by_life("kvm-01", "silent", "it gives no sign of life")
@@ -96,6 +108,7 @@ probes = st.builds(
     st.sampled_from(["", "ok", "ill", "stopped", "crashed", "stuck", "missing", "misconfigured", "disabled"]),
     st.text(max_size=20),
     st.booleans(),
+    st.frozensets(st.sampled_from(["libvirt", "inventory_age", "outbox", "master_unreachable"])),
 )
 
 

@@ -80,6 +80,15 @@ def test_a_transient_vm_that_is_given_a_definition_stays_when_it_ends(detail: st
     assert told(transient, (11, "defined", detail), (12, "stopped", "shutdown")).state is State.SHUTOFF
 
 
+def test_that_a_vm_has_no_definition_is_not_taken_from_an_earlier_run_of_the_agent() -> None:
+    """It may have been defined while nobody listened; the listing with which each run begins tells."""
+    transient = Inventory(1, 9.0, 0, [ListedDomain(UUID, "web", State.RUNNING, 1, False)])
+    effect = after_inventory({}, NOTHING, 1, transient, 7, 100.0)
+    assert effect is not None
+    for epoch, state in ((1, State.ABSENT), (2, State.SHUTOFF)):
+        assert told(effect.claims[UUID], (2, "stopped", "shutdown"), epoch=epoch).state is state
+
+
 def test_a_definition_that_comes_after_the_undefinition_which_followed_it_is_none() -> None:
     known = told(claim(State.RUNNING), (6, "undefined", "removed"), (5, "defined", "added"), (7, "stopped", "shutdown"))
     assert known.state is State.ABSENT
@@ -92,9 +101,12 @@ def test_an_event_that_comes_late_tells_its_state_and_not_its_name() -> None:
 
 
 def test_a_listing_that_saw_a_rename_before_its_events_came_keeps_the_new_name() -> None:
-    """libvirt's `undefined/renamed` says what the VM was called."""
-    known = listed(claim(State.SHUTOFF, name="old"), ListedDomain(UUID, "new", State.SHUTOFF, 1, persistent=True), 5)
+    """libvirt's `undefined/renamed` says what the VM was called; it may be all that has come of the rename."""
+    new = ListedDomain(UUID, "new", State.SHUTOFF, 1, persistent=True)
+    known = listed(claim(State.SHUTOFF, name="old"), new, 5)
     assert told(known, (6, "undefined", "renamed"), vm="old").name == "new"
+    known = told(claim(State.SHUTOFF, name="old"), (6, "undefined", "renamed"), vm="old")
+    assert listed(known, new, 5).name == "new"
 
 
 def test_a_vm_that_stops_where_an_earlier_migration_failed_is_stopped() -> None:
@@ -157,7 +169,7 @@ def test_a_vm_of_another_node_is_not_forgotten_by_a_listing_of_this_one() -> Non
 
 
 def test_a_stopped_vm_of_which_something_was_told_since_a_listing_is_not_forgotten_for_lack_in_it() -> None:
-    known = told(claim(State.SHUTOFF), (12, "undefined", "renamed"))
+    known = told(claim(State.SHUTOFF), (12, "reboot", ""))
     effect = after_inventory({UUID: known}, NOTHING, 1, inventory((OTHER, State.RUNNING)), 7)
     assert effect is not None
     assert UUID not in effect.claims

@@ -345,6 +345,44 @@ def test_a_vm_that_left_and_whose_way_back_fails_is_still_away(ends: list[Step],
     assert cluster.place() == ("destination", "shutoff")
 
 
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_a_way_back_of_which_only_the_failure_is_heard_leaves_the_vm_away(attempts: int) -> None:
+    """What told that it began lies in the dead letters."""
+    cluster = Cluster()
+    source, _ = running(cluster)
+    tell(cluster, source, *HANDED_OVER)
+    for _ in range(attempts):
+        source.event(*INCOMING)
+        tell(cluster, source, FAILED)
+    assert cluster.state() is State.UNKNOWN
+    tell(cluster, Node("destination"), INCOMING, DEFINED, ARRIVED)
+    assert cluster.place() == ("destination", "running")
+
+
+@pytest.mark.parametrize("lists", [False, True])
+def test_a_vm_that_fails_where_it_handed_over_is_looked_for_first(lists: bool) -> None:
+    """Its QEMU was killed after the hand-over; or it is a way back of which only the listing and the end were heard."""
+    cluster = Cluster()
+    source, destination = running(cluster)
+    cluster.hear(destination, destination.inventory(domain("shutoff")))
+    tell(cluster, source, HANDED_OVER[0])
+    if lists:
+        cluster.hear(source, source.inventory(domain("paused", reason=PAUSED_MIGRATION)))
+    tell(cluster, source, FAILED)
+    assert cluster.state() is State.UNKNOWN
+    tell(cluster, destination, INCOMING, ARRIVED)
+    assert cluster.place() == ("destination", "running")
+    tell(cluster, destination, ENDED)
+    assert cluster.place() == ("destination", "shutoff")
+
+
+def test_a_vm_that_left_and_is_then_destroyed_here_was_back_though_nobody_heard_it() -> None:
+    cluster = Cluster()
+    source, _ = running(cluster)
+    tell(cluster, source, *HANDED_OVER, ("stopped", "destroyed"))
+    assert cluster.place() == ("source", "shutoff")
+
+
 def test_a_way_back_that_fails_without_a_definition_leaves_the_vm_away() -> None:
     cluster = Cluster()
     source, _ = running(cluster, persistent=False)
@@ -360,6 +398,20 @@ def test_a_migration_that_fails_twice_is_over_with_any_word_of_another_node(list
     tell(cluster, destination, INCOMING, FAILED, INCOMING, FAILED)
     if lists:
         cluster.hear(destination, destination.inventory(domain("shutoff", reason=6)))
+    assert cluster.state() is State.UNKNOWN
+    cluster.hear(source, source.inventory(domain("shutoff")))
+    assert cluster.place() == ("source", "shutoff")
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_of_a_migration_that_failed_once_more_it_does_not_matter_whether_its_beginning_was_heard(heard: bool) -> None:
+    cluster = Cluster()
+    source, destination = Node("source"), Node("destination")
+    tell(cluster, destination, INCOMING, FAILED)
+    incoming = destination.event(*INCOMING)
+    if heard:
+        cluster.hear(destination, incoming)
+    tell(cluster, destination, FAILED)
     assert cluster.state() is State.UNKNOWN
     cluster.hear(source, source.inventory(domain("shutoff")))
     assert cluster.place() == ("source", "shutoff")

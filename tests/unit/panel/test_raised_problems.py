@@ -7,6 +7,7 @@ import pytest
 from tests.unit.panel.cluster import Cluster, Node, domain
 from vmwatch.panel.complaints import (
     KNOCKS,
+    LETTERS_LATE_S,
     LOGINS,
     LOGINS_WITHIN_S,
     MASTER,
@@ -14,6 +15,7 @@ from vmwatch.panel.complaints import (
     QUIET_S,
     SKEW_S,
     Knocks,
+    Lying,
     WrongLogin,
     judge_knocks,
     judge_logins,
@@ -57,6 +59,39 @@ def test_a_refused_message_is_a_problem_of_its_node_for_a_day(cluster: Cluster, 
     wait(cluster, QUIET_S[Kind.REFUSED] - 10)
     assert cluster.problems(Kind.REFUSED)
     wait(cluster, 20)
+    assert cluster.problems(Kind.REFUSED) == []
+
+
+def look(cluster: Cluster, lying: dict[str, Lying]) -> None:
+    """The panel looks at the dead letters."""
+    draft = Draft(cluster.known)
+    settle(draft, cluster.wall, lying)
+    draft.merge()
+
+
+def test_what_the_master_gave_up_by_itself_is_a_problem_until_none_is_left(cluster: Cluster) -> None:
+    look(cluster, {"kvm-01": Lying(2, 7, "3 workers ended in calls with it")})
+    told = one(cluster, Kind.REFUSED)
+    text = "kvm-01: dead letters: 2; the last one, seq 7: 3 workers ended in calls with it"
+    assert (told.object, told.text) == ("kvm-01", text)
+    cluster.now += QUIET_S[Kind.REFUSED] + 1
+    look(cluster, {"kvm-01": Lying(1, 7, "3 workers ended in calls with it")})
+    assert "dead letters: 1;" in one(cluster, Kind.REFUSED).text
+    cluster.now += LETTERS_LATE_S + 1
+    look(cluster, {})
+    assert cluster.problems(Kind.REFUSED) == []
+
+
+def test_what_the_panel_refused_is_over_when_its_letter_is_gone_and_not_before_it_has_come(
+    cluster: Cluster, node: Node
+) -> None:
+    cluster.hear(node, node.event("started") | {"event": 7})
+    text = one(cluster, Kind.REFUSED).text
+    look(cluster, {})
+    look(cluster, {"kvm-01": Lying(1, 2, "value event: no")})
+    assert one(cluster, Kind.REFUSED).text == text
+    cluster.now += LETTERS_LATE_S + 1
+    look(cluster, {})
     assert cluster.problems(Kind.REFUSED) == []
 
 

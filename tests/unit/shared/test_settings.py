@@ -20,6 +20,20 @@ def written(folder: Path, text: str, mode: int = 0o600) -> Path:
     return path
 
 
+@pytest.mark.parametrize("name", ["vmwatch-master", "vmwatch-panel", "a b", "a" * 65])
+def test_a_node_has_no_name_that_stands_for_something_else(tmp_path: Path, name: str) -> None:
+    path = written(tmp_path, f"connect=tcp://10.0.0.1:1515\nsecret={SECRET}\nnode_id={name}\n")
+    with pytest.raises(ConfigurationError, match="and not vmwatch-master or vmwatch-panel, is") as caught:
+        conffile.load(path, NodeSettings)
+    assert f"{path}:3: node_id" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["vmwatch-master1", "vmwatch-master.lan", "master", "vmwatch-node"])
+def test_a_node_may_have_a_name_that_only_begins_so(tmp_path: Path, name: str) -> None:
+    path = written(tmp_path, f"connect=tcp://10.0.0.1:1515\nsecret={SECRET}\nnode_id={name}\n")
+    assert conffile.load(path, NodeSettings).settings.node_id == name
+
+
 def test_a_file_of_the_original_is_read_and_the_rest_has_defaults(tmp_path: Path) -> None:
     path = written(tmp_path, f"# comment\n\nlisten=tcp://10.0.0.1:1515\nsecret={SECRET}\n")
     loaded = conffile.load(path, MasterSettings)

@@ -49,7 +49,7 @@ class TestAuthenticator:
     def test_another_version_is_rejected(self, authenticator: Authenticator) -> None:
         assert reason(authenticator, [b"VW2", *frames()[1:]]) == "version"
 
-    @pytest.mark.parametrize("name", [b"", b"a b", b"n\0", b"x" * 65, "ü".encode(), b"\xff"])
+    @pytest.mark.parametrize("name", [b"", b"a b", b"n\0", b"x" * 65, "ü".encode(), b"\xff", b"vmwatch-master"])
     def test_a_name_that_is_no_node_id_is_rejected(self, authenticator: Authenticator, name: bytes) -> None:
         mac = up_mac(node_key(SECRET, name.decode(errors="replace")), name, BODY)
         assert reason(authenticator, [VERSION, name, mac, BODY]) == "node"

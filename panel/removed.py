@@ -1,0 +1,32 @@
+"""Nodes that a person removed and that report all the same: they could not be reached when they were removed.
+
+What they say counts, since their VMs may have been started elsewhere meanwhile, and such a duplicate must be seen. But
+they do not come back silently: that is a problem until somebody has decided. A core without I/O.
+"""
+
+from collections.abc import Iterable
+
+from msgspec.structs import replace
+
+from vmwatch.panel.problems import Kind, Level, Problem, Problems, close_problem, raise_problem
+
+TOLD = "it was removed, and reports all the same"
+
+
+def came_back(draft: Problems, now: float, node: str) -> None:
+    """A node that had been removed reports. Nothing is done about it automatically: it may be wanted again."""
+    text = f"{node}: {TOLD}: what it says counts, and it is not configured. Solve this to stop vmwatch-node there and"
+    opened = raise_problem(draft, now, Kind.RETURNED, node, Level.WARNING, f"{text} remove it; add it to keep it.")
+    if opened:
+        key = (Kind.RETURNED.value, node)
+        draft.problems[key] = replace(draft.problems[key], automatic=False)
+
+
+def decided(draft: Problems, now: float, node: str) -> None:
+    """Somebody has removed it again, or keeps it."""
+    close_problem(draft, now, Kind.RETURNED, node)
+
+
+def returned(problems: Iterable[Problem]) -> frozenset[str]:
+    """The nodes of which nobody has decided yet."""
+    return frozenset(one.object for one in problems if one.type == Kind.RETURNED and one.is_open and not one.gone)
