@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, settings
 from tests.testbed.stack import Stack, short_folder
 from tests.testbed.telling import told_by
 
-
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 """How fast examples are made and tried says something about the machine only."""
