@@ -63,10 +63,14 @@ class Watching:
 
     def _run(self) -> None:
         while not self._ends.wait(SAMPLE_INTERVAL_S):
-            seen = shown(self._stack, self._vm)
-            self.looks += 1
-            if not self.shown or self.shown[-1] != seen:
-                self.shown.append(seen)
+            self._look()
+        self._look()  # at what the test has seen last itself
+
+    def _look(self) -> None:
+        seen = shown(self._stack, self._vm)
+        self.looks += 1
+        if not self.shown or self.shown[-1] != seen:
+            self.shown.append(seen)
 
 
 def shown(stack: Stack, vm: str) -> tuple[str, str] | None:
