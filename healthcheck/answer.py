@@ -38,7 +38,7 @@ def document(verdict: Verdict, facts: Facts | None, took_s: float) -> dict[str, 
     }
     if facts is None:
         return answer
-    process, maintenance, canary = facts.process, facts.maintenance, facts.canary
+    process, maintenance, canary, daemon = facts.process, facts.maintenance, facts.canary, facts.daemon
     return answer | {
         "checked": round(facts.now, 3),
         "pid": process.pid if process and verdict.figures else None,
@@ -47,6 +47,7 @@ def document(verdict: Verdict, facts: Facts | None, took_s: float) -> dict[str, 
         "maintenance": {"until": maintenance.until, "by": maintenance.by, "reason": maintenance.reason}
         if maintenance
         else None,
+        "libvirt_daemon": {"name": daemon.name, "pid": daemon.pid, "socket": daemon.socket} if daemon else None,
         "canary": {"state": canary.state, "seconds": canary.seconds, "text": canary.text} if canary else None,
     }
 

@@ -90,6 +90,17 @@ class CanaryFacts:
 
 
 @dataclass(frozen=True)
+class DaemonFacts:
+    """libvirt's daemon on this machine. `name`: `libvirtd`, `virtqemud`, or empty if neither is found. `pid`: 0 if it
+    is not known. `socket`: by which it was found where no process of that name is seen (it starts when it is asked).
+    """
+
+    name: str = ""
+    pid: int = 0
+    socket: str = ""
+
+
+@dataclass(frozen=True)
 class MaintenanceFacts:
     """`until`: seconds since 1970."""
 
@@ -115,6 +126,8 @@ class Facts:
     canary: CanaryFacts | None = None
     maintenance: MaintenanceFacts | None = None
     maintenance_error: str = ""
+    daemon: DaemonFacts | None = None
+    """None where it is not this machine's matter: the master, or an agent that watches another machine's libvirt."""
 
 
 def value_at(status: Status, *path: str) -> Any:  # noqa: ANN401 - JSON

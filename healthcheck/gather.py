@@ -18,13 +18,17 @@ from vmwatch.healthcheck.facts import (
     MaintenanceFacts,
     Status,
     number_at,
+    text_at,
 )
+from vmwatch.healthcheck.libvirtdaemon import find_daemon
 from vmwatch.healthcheck.processes import look_at, read_pid_file
+from vmwatch.shared import rights
 from vmwatch.shared.conffile import Loaded, load
 from vmwatch.shared.errors import ConfigurationError
 from vmwatch.shared.maintenance import read_maintenance
 from vmwatch.shared.masterfile import load_master_settings
 from vmwatch.shared.paths import Paths
+from vmwatch.shared.serviceuser import service_user
 from vmwatch.shared.settings import NodeSettings
 from vmwatch.shared.statussocket import read_status
 
@@ -37,7 +41,7 @@ def gather(paths: Paths, config: Path, limit_s: float, canary: bool, stage: Call
     """All facts about the service of `paths`. `stage` is told what is looked at next: whoever waits may give up."""
     begun = time.monotonic()
     stage(f"reading {config}")
-    config_facts = read_config(paths.program, config)
+    config_facts = _with_rights(read_config(paths.program, config), paths, config)
     maintenance, maintenance_error = _maintenance(paths)
     stage(f"reading {paths.socket}")
     answer, text, status = ask(paths.socket, STATUS_SHARE * limit_s)
@@ -62,6 +66,7 @@ def gather(paths: Paths, config: Path, limit_s: float, canary: bool, stage: Call
         canary=sung,
         maintenance=maintenance,
         maintenance_error=maintenance_error,
+        daemon=find_daemon(text_at(status, "libvirt", "uri")) if paths.program == "vmwatch-node" else None,
     )
 
 
@@ -85,6 +90,15 @@ def read_config(program: str, path: Path) -> ConfigFacts:
     except ConfigurationError as error:
         return ConfigFacts(Config.WRONG, str(error).splitlines()[0])
     return ConfigFacts(Config.DISABLED if loaded.settings.disabled else Config.RIGHT)
+
+
+def _with_rights(found: ConfigFacts, paths: Paths, config: Path) -> ConfigFacts:
+    """A service whose files are not its own would not start, however right its configuration is."""
+    user = service_user(paths)
+    if found.kind is not Config.RIGHT or (user is not None and os.geteuid() not in (0, user.uid)):
+        return found
+    mistakes = rights.look(paths, config, user).mistakes
+    return ConfigFacts(Config.WRONG, mistakes[0]) if mistakes else found
 
 
 def ask(path: Path, limit_s: float) -> tuple[Answer, str, Status]:

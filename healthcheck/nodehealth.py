@@ -149,7 +149,7 @@ def findings(facts: Facts) -> list[Finding]:
 def _libvirt(facts: Facts) -> Finding | None:
     status = facts.status
     uri, error = text_at(status, "libvirt", "uri"), text_at(status, "libvirt", "last_error")
-    why = f": {error}" if error else ""
+    why = f"{f': {error}' if error else ''}{_daemon(facts)}"
     if value_at(status, "libvirt", "connected") is False:
         failures, hung_s = number_at(status, "libvirt", "open_failures"), number_at(status, "libvirt", "opening_hung_s")
         if not failures and not hung_s and (number_at(status, "uptime_s") or 0.0) < START_MOST_S:
@@ -158,6 +158,18 @@ def _libvirt(facts: Facts) -> Finding | None:
     if value_at(status, "libvirt", "answers") is False:
         return Finding("libvirt", Level.CRITICAL, f"libvirt at {uri} does not answer{why}")
     return None
+
+
+def _daemon(facts: Facts) -> str:
+    """Who should answer, for a text that says that nobody does."""
+    found = facts.daemon
+    if found is None:
+        return ""
+    if not found.name:
+        return "; neither libvirtd nor virtqemud is found on this machine"
+    if found.socket:
+        return f"; {found.name} does not run, its socket {found.socket} is there"
+    return f"; {found.name} runs{f' as process {found.pid}' if found.pid else ''}"
 
 
 def _listing(facts: Facts) -> Finding | None:
@@ -203,7 +215,8 @@ def summary(facts: Facts) -> str:
     sang = ""
     if canary and canary.state == "acknowledged":
         sang = f", canary acknowledged in {canary.seconds or 0.0:.2f} s"
+    daemon = f"{facts.daemon.name}, " if facts.daemon and facts.daemon.name else ""
     return (
-        f"libvirt answers ({number_at(status, 'inventory', 'domains') or 0:g} domains), {waits}, "
+        f"libvirt answers ({daemon}{number_at(status, 'inventory', 'domains') or 0:g} domains), {waits}, "
         f"master {text_at(status, 'master', 'address')} acknowledges{sang}"
     )

@@ -23,6 +23,7 @@ from vmwatch.shared.exits import Exit
 from vmwatch.shared.panelclient import Unreachable
 from vmwatch.shared.paths import DEFAULT_PREFIX, PREFIX_VARIABLE, Paths
 from vmwatch.shared.program import Parser
+from vmwatch.shared.serviceuser import become_service_user
 from vmwatch.shared.version import VERSION
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     paths = Paths.of(PROGRAM, options.prefix)
     try:
+        become_service_user(paths)
         logs.set_up(str(paths.log), "info")
         with alone(paths.run / f"{PROGRAM}-{options.what}.lock"):
             return check(options, PanelAccount(paths.prefix))

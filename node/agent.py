@@ -19,6 +19,7 @@ from vmwatch.node.wakeup import Wakeup
 from vmwatch.shared.clock import Clock
 from vmwatch.shared.exits import Exit
 from vmwatch.shared.messages import AgentReport, encode, encode_payload
+from vmwatch.shared.notify import Notifier
 from vmwatch.shared.settings import CONFIGURING, NODE_CHANGEABLE, NodeSettings
 from vmwatch.shared.signals import Signals
 from vmwatch.shared.version import VERSION
@@ -73,6 +74,7 @@ class Agent:
             clock,
             self._wakeup,
         )
+        self._notifier = Notifier()
         self._phase = "starting"
         self._answers = False
         """What the last heartbeat said of libvirt."""
@@ -92,11 +94,15 @@ class Agent:
         aside = self._set_aside
         self._say("started", f"the outbox was another node's or machine's: set aside as {aside.name}" if aside else "")
         self._phase = "running"
+        self._notifier.ready()  # libvirt is not waited for: that may take any time, and is no failed start
         while not self._signals.stop_requests and not self._hypervisor.source.lost_reason:
             self._turn_once()
+            self._notifier.turned(self._doing)
             if self._signals.reload_requests:
                 self._signals.reload_requests = 0
+                self._notifier.reloading()
                 self._reload(reload)
+                self._notifier.ready()
         return self._end()
 
     def describe(self) -> dict[str, Any]:
@@ -115,6 +121,12 @@ class Agent:
             "libvirt": libvirt,
             "canary": self.canary.describe(now),
         }
+
+    def _doing(self) -> str:
+        libvirt, depth = self._turn[1].get("libvirt", {}), self._outbox.depth
+        if libvirt.get("connected"):
+            return f"connected to libvirt at {libvirt.get('uri')}, {depth} messages in the outbox"
+        return f"waits for libvirt at {libvirt.get('uri')}, {depth} messages in the outbox"
 
     def _turn_once(self) -> None:
         self._wait(self._hypervisor.due_at)
@@ -210,6 +222,7 @@ class Agent:
         requests = self._signals.stop_requests
         source = self._hypervisor.source
         self._phase = "stopping"
+        self._notifier.stopping()
         source.stop()
         while self._take_events(self._clock.monotonic()):
             pass

@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 import sys
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from vmwatch.node.outboxfile import machine_id, open_outbox
 from vmwatch.node.steady import SteadyTime
 from vmwatch.shared.clock import SystemClock
 from vmwatch.shared.conffile import Loaded, load
+from vmwatch.shared.exits import Exit
 from vmwatch.shared.paths import Paths
 from vmwatch.shared.program import parser, run
 from vmwatch.shared.reload import Reload
@@ -21,8 +23,12 @@ from vmwatch.shared.settings import NodeSettings
 from vmwatch.shared.signals import Signals
 from vmwatch.shared.statussocket import StatusSocket
 
+log = logging.getLogger(__name__)
+
 PROGRAM = "vmwatch-node"
 PURPOSE = "Tells vmwatch-master what libvirt says of this hypervisor's VMs; nothing is lost on the way."
+START_AGAIN = "when libvirtd was lost, start again in this process instead of ending with 69 (System V)"
+AGAIN_AFTER_S = 1.0
 
 
 def load_settings(path: Path) -> Loaded[NodeSettings]:
@@ -50,17 +56,32 @@ def serve(options: argparse.Namespace, settings: NodeSettings, paths: Paths) -> 
     try:
         ping.start()
         config = Path(options.config) if options.config else paths.config
-        return agent.run(Reload(config, load_settings, CHANGEABLE).again)
+        code = agent.run(Reload(config, load_settings, CHANGEABLE).again)
+        if code == Exit.LIBVIRT_LOST and options.start_again:
+            signals.hold()
     finally:
         ping.close()
         status.close()
         outbox.close()
         signals.retire()
+    return _again(signals) if signals.held else code
+
+
+def _again(signals: Signals) -> Exit:
+    """Execute this program anew, in this process; returns only where a signal asked to stop meanwhile."""
+    log.info("starts again")
+    time.sleep(AGAIN_AFTER_S)
+    if not signals.stop_requests:
+        logging.shutdown()
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    return Exit.OK
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The program's entry; returns its exit code."""
-    options = parser(PROGRAM, PURPOSE).parse_args(arguments)
+    made = parser(PROGRAM, PURPOSE)
+    made.add_argument("--start-again", action="store_true", help=START_AGAIN)
+    options = made.parse_args(arguments)
     code = run(options, PROGRAM, load_settings, partial(serve, options))
     if EventLoop.left_running:
         logging.shutdown()

@@ -7,12 +7,14 @@ import sys
 import threading
 from pathlib import Path
 
+from vmwatch.node.libvirtlook import look, look_as
 from vmwatch.shared.confedit import valid_values
 from vmwatch.shared.errors import VmwatchError
 from vmwatch.shared.nodectl import Check
 from vmwatch.shared.paths import Paths
+from vmwatch.shared.rootmanager import trusted_manager
 from vmwatch.shared.servicefile import read
-from vmwatch.shared.services import find_manager
+from vmwatch.shared.serviceuser import service_user
 from vmwatch.shared.settings import NodeSettings
 
 OLDEST_PYTHON = (3, 11)
@@ -38,7 +40,9 @@ def needs(paths: Paths) -> list[Check]:
 def libvirt_answers(paths: Paths) -> Check:
     """The first thing to know of a machine; takes LIBVIRT_LIMIT_S at most."""
     values = valid_values(_readable(paths.config), NodeSettings)
-    return _libvirt(values.get("libvirt_uri", "qemu:///system"))
+    uri = values.get("libvirt_uri", "qemu:///system")
+    user = service_user(paths) if os.geteuid() == 0 else None
+    return look_as(user, uri, LIBVIRT_LIMIT_S) if user is not None else _libvirt(uri)
 
 
 def _readable(path: Path) -> str:
@@ -67,28 +71,10 @@ def _python() -> Check:
 def _libvirt(uri: str) -> Check:
     """Asked in a thread, because it may hang."""
     found: list[Check] = []
-    thread = threading.Thread(target=lambda: found.append(_ask_libvirt(uri)), daemon=True)
+    thread = threading.Thread(target=lambda: found.append(look(uri)), daemon=True)
     thread.start()
     thread.join(LIBVIRT_LIMIT_S)
     return found[0] if found else Check("libvirt", False, f"{uri} does not answer within {LIBVIRT_LIMIT_S:g} s")
-
-
-def _ask_libvirt(uri: str) -> Check:
-    try:
-        import libvirt
-    except ImportError as error:
-        return Check("libvirt", False, f"cannot be asked: {error}")
-    libvirt.registerErrorHandler(lambda context, error: None, None)  # it would print each error, too
-    try:
-        connection = libvirt.openReadOnly(uri)
-        try:
-            version, domains = connection.getLibVersion(), len(connection.listAllDomains())
-        finally:
-            connection.close()
-    except libvirt.libvirtError as error:
-        return Check("libvirt", False, f"{uri} cannot be reached: {error}")
-    label = f"{version // 1_000_000}.{version // 1000 % 1000}.{version % 1000}"
-    return Check("libvirt", True, f"{uri} answers: libvirt {label}, {domains} domains")
 
 
 def _disk(folder: Path, needed_mb: int) -> Check:
@@ -112,7 +98,7 @@ def _rights(paths: Paths) -> Check:
 
 def _manager(paths: Paths, choice: str) -> Check:
     try:
-        return Check("services", True, f"{find_manager(paths, choice).name} starts and stops the service")
+        return Check("services", True, f"{trusted_manager(paths, choice).name} starts and stops the service")
     except VmwatchError as error:
         return Check("services", False, str(error))
 

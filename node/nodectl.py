@@ -93,7 +93,7 @@ def _alone(paths: Paths) -> Iterator[None]:
     """Two at a time would undo each other's work. Raises ConfigurationError if the other one does not end."""
     try:
         paths.run.mkdir(parents=True, exist_ok=True)
-        handle = os.open(paths.run / f"{PROGRAM}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        handle = os.open(paths.run / f"{PROGRAM}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise ConfigurationError(f"{paths.run}: cannot be written: {error.strerror}") from None
     try:

@@ -1,5 +1,7 @@
 """Sets up vmwatch-node on this machine: its file, its service, and whether it then works (`vmwatch-nodectl`)."""
 
+import errno
+import os
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -10,9 +12,11 @@ from vmwatch.shared.endpoints import Endpoint
 from vmwatch.shared.errors import ConfigurationError
 from vmwatch.shared.nodectl import MANAGED, Check, Outcome
 from vmwatch.shared.paths import Paths
+from vmwatch.shared.rootmanager import trusted_manager
 from vmwatch.shared.servicefile import Placed, bad_path, good_path, place, read
-from vmwatch.shared.servicerun import NOTHING, RELOADED, RESTARTED, hang_up, run_with
-from vmwatch.shared.services import ServiceError, ServiceManager, ServiceState, find_manager
+from vmwatch.shared.servicerun import NOTHING, RELOADED, RESTARTED, run_with
+from vmwatch.shared.services import ServiceError, ServiceManager, ServiceState
+from vmwatch.shared.serviceuser import service_user
 from vmwatch.shared.settings import NODE_CHANGEABLE, NodeSettings
 from vmwatch.shared.statussocket import read_status
 
@@ -33,6 +37,8 @@ ENDED_LOOKS = 30
 RELOADED_S = 1.5
 """A word of the master's that was on its way at a SIGHUP says nothing of the new settings."""
 STATUS_LIMIT_S = 5.0
+UNTRIED = "untried"
+"""This process may not use the network (its unit says so, `vmwatch-nodectl@.service`): nothing is known of the port."""
 
 Say = Callable[[str], None]
 Status = dict[str, Any]
@@ -51,7 +57,7 @@ class Setup:
         Raises ConfigurationError, and then nothing was written, or ServiceError.
         """
         placed = self._place(values)
-        manager = find_manager(self._paths, placed.after.service_manager)
+        manager = trusted_manager(self._paths, placed.after.service_manager)
         if placed.after.disabled:
             manager.stop(SERVICE)
             text = f"disabled=yes in {self._paths.config}: it is not started"
@@ -71,7 +77,7 @@ class Setup:
         """Whether it works now; changes nothing."""
         values = valid_values(read(self._paths.config), NodeSettings)
         try:
-            manager = find_manager(self._paths, values.get("service_manager", ""))
+            manager = trusted_manager(self._paths, values.get("service_manager", ""))
             checks, status = _look(manager, self._paths, time.monotonic() - HEARD_WITHIN_S)
         except ServiceError as error:
             return Outcome(False, str(error))
@@ -80,7 +86,7 @@ class Setup:
     def stop(self) -> Outcome:
         """The service ends, is not started again, and its file with its key goes. What was not delivered stays."""
         values = valid_values(read(self._paths.config), NodeSettings)
-        manager = find_manager(self._paths, values.get("service_manager", ""))
+        manager = trusted_manager(self._paths, values.get("service_manager", ""))
         self._say(f"{manager.name} stops {SERVICE}")
         manager.disable(SERVICE)
         for path in (self._paths.config, good_path(self._paths.config), bad_path(self._paths.config)):
@@ -95,7 +101,7 @@ class Setup:
         if any("\n" in value or "\r" in value for value in values.values() if value):
             raise ConfigurationError("a value with a line break is not allowed")
         path = self._paths.config
-        placed = place(path, NodeSettings, values)
+        placed = place(path, NodeSettings, values, owner=service_user(self._paths) if os.geteuid() == 0 else None)
         for line in placed.dropped:
             self._say(f"{path}: {line}")
         if placed.dropped:
@@ -119,7 +125,7 @@ class Setup:
             self._say(f"{manager.name} starts {SERVICE} again")
             manager.restart(SERVICE)
             return RESTARTED, since
-        hang_up(SERVICE, manager.status(SERVICE).pid)
+        manager.reload(SERVICE)
         return RELOADED, since + RELOADED_S
 
     def _wait_until_working(
@@ -135,13 +141,14 @@ class Setup:
                 return checks, status
             if spent_s > PATIENCE_S and not looked:
                 looked = True
-                if any(try_port(endpoint) != "open" for endpoint in settings.masters[0]):
+                if any(try_port(endpoint) not in ("open", UNTRIED) for endpoint in settings.masters[0]):
                     return checks, status  # there is nobody to be heard
             time.sleep(LOOK_EVERY_S)
 
     def _try_ports(self, settings: NodeSettings) -> dict[str, str]:
         push, acknowledgements = settings.masters[0]
-        found = {str(endpoint): try_port(endpoint) for endpoint in (push, acknowledgements)}
+        tried = {str(endpoint): try_port(endpoint) for endpoint in (push, acknowledgements)}
+        found = {address: result for address, result in tried.items() if result != UNTRIED}
         for address, result in found.items():
             if result != "open":
                 self._say(f"{address} of the master: {result}")
@@ -149,7 +156,7 @@ class Setup:
 
 
 def try_port(endpoint: Endpoint) -> str:
-    """`open`, `refused`, `timeout`, or the system's words."""
+    """`open`, `refused`, `timeout`, UNTRIED, or the system's words."""
     try:
         socket.create_connection((endpoint.host, endpoint.port), CONNECT_LIMIT_S).close()
     except ConnectionRefusedError:
@@ -157,7 +164,7 @@ def try_port(endpoint: Endpoint) -> str:
     except TimeoutError:
         return "timeout"
     except OSError as error:
-        return error.strerror or str(error)
+        return UNTRIED if error.errno == errno.EAFNOSUPPORT else error.strerror or str(error)
     return "open"
 
 

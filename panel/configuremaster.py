@@ -6,11 +6,14 @@ from pathlib import Path
 
 from vmwatch.panel.configureplan import Plan
 from vmwatch.panel.configurereport import MASTER, Part
+from vmwatch.panel.elevated import manager_of
+from vmwatch.panel.rootway import needs_root
+from vmwatch.shared import rights
 from vmwatch.shared.errors import ConfigurationError, VmwatchError
 from vmwatch.shared.paths import Paths
 from vmwatch.shared.servicefile import bad_path, place
 from vmwatch.shared.servicerun import NOTHING, RESTARTED, run_with
-from vmwatch.shared.services import ServiceError, ServiceManager, ServiceState, find_manager
+from vmwatch.shared.services import ServiceError, ServiceManager, ServiceState
 from vmwatch.shared.settings import MASTER_CHANGEABLE, MasterSettings
 from vmwatch.shared.statussocket import read_status
 
@@ -35,6 +38,8 @@ def set_up(paths: Paths, plan: Plan, say: Say) -> Part:
 
 
 def _set_up(paths: Paths, plan: Plan, say: Say) -> Part:
+    if needs_root(paths.prefix) and (mistakes := rights.look(paths, paths.config).mistakes):
+        raise ConfigurationError("; ".join(mistakes))
     placed = place(paths.config, MasterSettings, plan.master, _check_authority)
     for line in placed.dropped:
         say(f"{paths.config}: {line} (the file as it was is {bad_path(paths.config)})")
@@ -43,7 +48,7 @@ def _set_up(paths: Paths, plan: Plan, say: Say) -> Part:
         say(f"warning: {warning}")
     if plan.disabled:
         return _block(paths, placed.after)
-    manager = find_manager(paths, placed.after.service_manager)
+    manager = manager_of(paths, placed.after.service_manager)
     action = run_with(manager, MASTER, placed, MASTER_CHANGEABLE, say)
     lacking = _wait_until_working(manager, paths, PATIENCE_S if action == NOTHING else WORKS_LIMIT_S)
     if lacking and action == NOTHING:
@@ -58,7 +63,7 @@ def _set_up(paths: Paths, plan: Plan, say: Say) -> Part:
 
 def _block(paths: Paths, settings: MasterSettings) -> Part:
     try:
-        find_manager(paths, settings.service_manager).stop(MASTER)
+        manager_of(paths, settings.service_manager).stop(MASTER)
     except ServiceError as error:
         return Part(MASTER, True, f"disabled; {error}")
     return Part(MASTER, True, "disabled, and stopped")

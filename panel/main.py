@@ -16,6 +16,7 @@ from vmwatch.shared.conffile import Loaded
 from vmwatch.shared.errors import ConfigurationError, StoreError
 from vmwatch.shared.exits import Exit
 from vmwatch.shared.paths import Paths
+from vmwatch.shared.serviceuser import become_service_user
 
 if TYPE_CHECKING:
     from vmwatch.panel.functions import Panel
@@ -69,6 +70,7 @@ def _name(text: str) -> str:
 def user(options: argparse.Namespace, reload: Reload, paths: Paths) -> int:
     """`user set`, `user list` and `user delete`, also while the panel runs."""
     try:
+        become_service_user(paths)  # else a database that this makes would be root's, and the panel could not use it
         settings = load(reload.path, required=reload.required).settings
         store = Store(database_url(settings.panel_database, paths.database))
         store.open()

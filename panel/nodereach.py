@@ -2,13 +2,11 @@
 
 import asyncio
 import os
-import shutil
 import signal
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 
+from vmwatch.panel.rootway import command_of, explained
 from vmwatch.panel.ssh import INSTALL, Ssh, SshError, Target
 from vmwatch.panel.store import Host
 from vmwatch.shared import nodectl
@@ -35,7 +33,7 @@ class NodeReach:
     async def ask(self, host: Host, request: Request, say: Say, limit_s: float) -> Outcome:
         """The outcome on that node; `say` gets its lines of progress. What fails on the way is an outcome too."""
         if host.reach == "local":
-            return await self._run(self._local(), request, say, limit_s, lambda errors: _last(errors))
+            return await self._run(command_of(nodectl.COMMAND, self._prefix), request, say, limit_s, explained)
         if host.reach != "ssh":
             return Outcome(False, "it is not known how to reach it: reach is neither local nor ssh")
         try:
@@ -45,11 +43,6 @@ class NodeReach:
             return Outcome(False, str(error))
         explain: Callable[[str], str] = lambda errors: self.ssh.explain(target, errors)  # noqa: E731
         return await self._run(self.ssh.command(target), request, say, limit_s, explain)
-
-    def _local(self) -> list[str]:
-        own = Path(sys.executable).with_name(nodectl.COMMAND)
-        program = str(own) if own.exists() else shutil.which(nodectl.COMMAND) or nodectl.COMMAND
-        return [program, "--prefix", str(self._prefix)]
 
     async def _run(
         self, command: Sequence[str], request: Request, say: Say, limit_s: float, explain: Callable[[str], str]
@@ -81,8 +74,8 @@ class NodeReach:
         if outcome is not None:
             return outcome
         if code == 127:
-            return Outcome(False, f"{nodectl.COMMAND} is not installed there: {_last(told)}")
-        why = explain(told) if code == SSH_FAILED else f"{nodectl.COMMAND} ended with {code}: {_last(told)}"
+            return Outcome(False, f"{nodectl.COMMAND} is not installed there: {explained(told)}")
+        why = explain(told) if code == SSH_FAILED else f"{nodectl.COMMAND} ended with {code}: {explained(told)}"
         return Outcome(False, why)
 
 
@@ -110,7 +103,3 @@ async def _drain(stream: asyncio.StreamReader | None) -> bytes:
     while stream is not None and (chunk := await stream.read(4096)):
         kept = (kept + chunk)[-MAX_ERRORS_BYTES:]
     return kept
-
-
-def _last(errors: str) -> str:
-    return errors.strip().rpartition("\n")[2].strip() or "without a word"

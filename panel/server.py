@@ -22,9 +22,11 @@ from vmwatch.panel.identity import Identity
 from vmwatch.panel.installer import Installer
 from vmwatch.panel.libvirtssh import LibvirtSsh
 from vmwatch.panel.live import Live
+from vmwatch.panel.proof import Proof
 from vmwatch.panel.reload import Reload
 from vmwatch.panel.remedies import add_remedies
 from vmwatch.panel.retention import Retention
+from vmwatch.panel.rootway import needs_root
 from vmwatch.panel.settings import PanelSettings
 from vmwatch.panel.sshway import OverSsh
 from vmwatch.panel.store import Store, database_url
@@ -34,6 +36,7 @@ from vmwatch.shared.clock import SystemClock
 from vmwatch.shared.endpoints import Endpoint
 from vmwatch.shared.errors import ConfigurationError
 from vmwatch.shared.exits import Exit
+from vmwatch.shared.notify import Notifier
 from vmwatch.shared.paths import Paths
 from vmwatch.shared.signals import Signals
 from vmwatch.shared.statussocket import StatusSocket
@@ -97,6 +100,7 @@ class _Server:
         self._clock = SystemClock()
         self._signals = signals
         self._equip = equip
+        self._notifier = Notifier()
         self._defect = False
         self._stopping = False
 
@@ -121,7 +125,10 @@ class _Server:
             self._equip(self._panel)
             self._configurator = self._panel.configurator = Configurator(self._panel, self._paths)
             add_remedies(self._panel.solvers, self._configurator)
-            self._panel.checks.ways["ssh"] = OverSsh(self._configurator.reach)
+            by_command = OverSsh(self._configurator.reach)
+            self._panel.checks.ways["ssh"] = by_command
+            if needs_root(self._paths.prefix):  # the agent's files are not the panel's user's to read
+                self._panel.checks.ways["local"] = by_command
             status = StatusSocket(self._paths.socket, self.describe)
             status.start()
             writer.start()
@@ -146,12 +153,13 @@ class _Server:
         self._panel.live.start(loop)
         loop.add_reader(self._signals.wakeup_fd, self._on_signal)
         panel = self._panel
-        kept = panel.marks.keep(), panel.mender.run(), self._configurator.keep()
+        kept = panel.marks.keep(), panel.mender.run(), self._configurator.keep(), Proof(panel, self._notifier).keep()
         installer = Installer(panel, Hypervisors(ssh=LibvirtSsh(self._configurator.reach.install_ssh)))
         works = Retention(panel).keep(), keep_watch(panel), installer.run(), *kept
         tasks = [loop.create_task(work) for work in works]
         try:
             log.info("serves %s://%s", "https" if self._settings.tls else "http", _address(self._settings.panel_listen))
+            self._notifier.ready()
             self._on_signal()  # one that came before there was a reader
             await self._uvicorn.serve(sockets=[listener])
         finally:
@@ -196,11 +204,14 @@ class _Server:
             self._stop()
         if self._signals.reload_requests:
             self._signals.reload_requests = 0
+            self._notifier.reloading()
             self._panel.settings = self._reload.again(self._panel.settings)
+            self._notifier.ready()
 
     def _stop(self) -> None:
         """Streams first: uvicorn waits for connections, and they would never end by themselves."""
         self._stopping = True
+        self._notifier.stopping()
         self._panel.live.close()
         self._uvicorn.should_exit = True
 

@@ -1,4 +1,4 @@
-"""How nodes are looked at over SSH: `vmwatch-nodectl` there does it, through the panel's restricted key."""
+"""How nodes are looked at by `vmwatch-nodectl`: over SSH with the panel's restricted key, or here as root."""
 
 from vmwatch.panel.checkup import Looked, Probed
 from vmwatch.panel.nodereach import NodeReach

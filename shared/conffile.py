@@ -112,12 +112,17 @@ def write(path: Path, values: Mapping[str, str]) -> None:
     write_atomically(path, "".join(f"{name}={value}\n" for name, value in values.items()))
 
 
-def write_atomically(path: Path, text: str, mode: int = FILE_MODE) -> None:
-    """Put `text` in place of `path` so that a crash leaves the old file or the new one, never a part."""
+def write_atomically(path: Path, text: str, mode: int = FILE_MODE, owner: tuple[int, int] | None = None) -> None:
+    """Put `text` in place of `path` so that a crash leaves the old file or the new one, never a part.
+
+    `owner`: (user, group) to give it to, where root writes it for somebody else.
+    """
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             os.fchmod(file.fileno(), mode)
+            if owner is not None:
+                os.fchown(file.fileno(), *owner)
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

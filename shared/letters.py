@@ -103,8 +103,11 @@ def append(path: Path, lines: bytes) -> None:
     try:
         size = os.fstat(handle).st_size
         if not size and os.geteuid() == 0:
-            # A new one is its folder's owner's: the service that reads it may run as another user than who writes it.
-            os.fchown(handle, (folder := path.parent.stat()).st_uid, folder.st_gid)
+            # A new one is whose the dead letters are: the service that reads it may run as another user than who
+            # writes it.
+            dead = path.with_suffix(".dead")
+            like = (dead if dead != path and dead.exists() else path.parent).stat()
+            os.fchown(handle, like.st_uid, like.st_gid)
         if size and os.pread(handle, 1, size - 1) != b"\n":
             lines = b"\n" + lines  # a crash or a full disk left half a line
         try:

@@ -4,15 +4,19 @@ import argparse
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn, Protocol, TypeVar
 
-from vmwatch.shared import logs
+from vmwatch.shared import logs, rights
 from vmwatch.shared.conffile import Loaded
 from vmwatch.shared.errors import ConfigurationError, VmwatchError
 from vmwatch.shared.exits import Exit
+from vmwatch.shared.notify import Notifier
 from vmwatch.shared.paths import DEFAULT_PREFIX, PREFIX_VARIABLE, Paths
 from vmwatch.shared.pidfile import PidFile
+from vmwatch.shared.rights import Rights
+from vmwatch.shared.serviceuser import become_service_user
 from vmwatch.shared.version import VERSION
 
 log = logging.getLogger("vmwatch")
@@ -63,25 +67,35 @@ def run(
     load: Callable[[Path], Loaded[_S]],
     serve: Callable[[_S, Paths], int],
 ) -> int:
-    """Load the file, set up the log, hold the pid file, and `serve`; returns the exit code.
+    """Become the service's user, load the file, set up the log, hold the pid file, and `serve`; returns the exit code.
 
     An operator's mistake ends with its text and a code of its own; a traceback is only ever a defect of ours.
     """
     paths = Paths.of(program, options.prefix)
     try:
+        become_service_user(paths)
         config = Path(options.config) if options.config else paths.config
-        loaded = load(config)
+        found = rights.look(paths, config)
+        loaded = _readable(load, config, found)
         settings = loaded.settings
         warnings = loaded.warnings + [f"{config}: {text}" for text in settings.warnings()]
         if options.check:
+            _refuse(found)
             _say(warnings)
             print(f"{config}: correct")
             return Exit.OK
-        logs.set_up(options.log_file or str(paths.log), settings.log_level, options.log_format)
+        log_to = options.log_file or str(paths.log), settings.log_level, options.log_format
+        if found.mistakes and not settings.disabled:
+            with suppress(ConfigurationError):  # the log may be what is wrong
+                logs.set_up(*log_to)
+            _refuse(found)
+        logs.set_up(*log_to)
         for warning in warnings:
             log.warning("%s", warning)
         if settings.disabled:
             log.info("%s is disabled: disabled=yes in %s", program, config)
+            # Else systemd would take an end before "ready" for a start that has failed.
+            Notifier().ready(f"disabled: disabled=yes in {config}")
             return Exit.OK
         with PidFile(paths.pid):
             log.info("%s %s starts with %s", program, VERSION, config)
@@ -95,6 +109,21 @@ def run(
     except Exception:
         log.exception("a defect ends %s", program)
         return Exit.DEFECT
+
+
+def _readable(load: Callable[[Path], Loaded[_S]], config: Path, found: Rights) -> Loaded[_S]:
+    """A file that may not be read is told with what mends that."""
+    try:
+        return load(config)
+    except ConfigurationError:
+        if found.unreadable:
+            _refuse(found)
+        raise
+
+
+def _refuse(found: Rights) -> None:
+    if found.mistakes:
+        raise ConfigurationError("\n".join(found.mistakes))
 
 
 def _say(warnings: Sequence[str]) -> None:

@@ -1,12 +1,10 @@
 """Has a service run with the file that was just put in place: not more than is needed for that."""
 
-import os
-import signal
 from collections.abc import Callable, Collection
 from typing import Any
 
 from vmwatch.shared.servicefile import Placed
-from vmwatch.shared.services import ServiceError, ServiceManager
+from vmwatch.shared.services import ServiceManager
 from vmwatch.shared.settings import CONFIGURING
 
 Say = Callable[[str], None]
@@ -35,14 +33,6 @@ def run_with(
         return RESTARTED
     if differing:
         say(f"{service} reads its file again: {names} changed")
-        hang_up(service, status.pid)
+        manager.reload(service)
         return RELOADED
     return NOTHING
-
-
-def hang_up(service: str, pid: int) -> None:
-    """SIGHUP. Raises ServiceError."""
-    try:
-        os.kill(pid, signal.SIGHUP)
-    except OSError as error:
-        raise ServiceError(f"{service} (process {pid}) cannot be told to read its file: {error.strerror}") from None

@@ -69,10 +69,10 @@ def parse_url(text: str) -> str:
 
 
 def parse_service_manager(text: str) -> str:
-    """`supervisord`, or with the path of its UNIX socket `supervisord:/path`."""
+    """`supervisord`, or with the path of its UNIX socket `supervisord:/path`; `systemd`; `sysv`."""
     name, colon, place = text.partition(":")
-    if name != "supervisord" or (colon and not place.startswith("/")):
-        raise ValueError(f"{text!r} is not allowed; supervisord or supervisord:/path/of/its.sock is")
+    if text not in ("systemd", "sysv") and (name != "supervisord" or (colon and not place.startswith("/"))):
+        raise ValueError(f"{text!r} is not allowed; supervisord, supervisord:/path/of/its.sock, systemd and sysv are")
     return text
 
 

@@ -6,6 +6,7 @@ from types import FrameType
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 RESIZING = (signal.SIGTTIN, signal.SIGTTOU)
+HELD = (*STOPPING, signal.SIGHUP)
 
 
 class Signals:
@@ -20,6 +21,7 @@ class Signals:
         self.reload_requests = 0
         self.more_workers = 0
         """SIGTTIN less SIGTTOU so far. Never set back: a signal that comes in just that moment would be lost."""
+        self.held = False
         self.wakeup_fd, self._write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def install(self, *, workers: bool = False) -> None:
@@ -31,6 +33,12 @@ class Signals:
         for number in RESIZING:
             # By default they would suspend the process, and a service that is suspended looks as if it hung.
             signal.signal(number, self._record_resize if workers else signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)  # what `hold` kept for us comes now
+
+    def hold(self) -> None:
+        """From here on signals wait for the program that is executed next in this process, and for its `install`."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+        self.held = True
 
     def retire(self) -> None:
         """The last thing before the program ends: no signal changes its exit code any more.
@@ -38,6 +46,8 @@ class Signals:
         Python gives signals that have a handler back to the kernel's default while it ends, and a second SIGTERM, or a
         SIGHUP that was sent to all, would then kill what has ended in order.
         """
+        if self.held:
+            return  # to ignore a signal would also discard one that waits
         for number in (*STOPPING, *RESIZING, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
 

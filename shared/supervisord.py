@@ -73,6 +73,11 @@ class Supervisord:
     def name(self) -> str:
         return f"supervisord ({self._path})"
 
+    @property
+    def path(self) -> Path:
+        """Its socket."""
+        return self._path
+
     def answers(self) -> bool:
         """Whether it is there."""
         try:
@@ -101,6 +106,13 @@ class Supervisord:
     def restart(self, service: str) -> None:
         self.stop(service)  # supervisord has no call that does both
         self.start(service)
+
+    def reload(self, service: str) -> None:
+        with self._calls() as supervisor:
+            try:
+                supervisor.signalProcess(service, "HUP")
+            except xmlrpc.client.Fault as fault:
+                raise self._error(f"{service} could not be told to read its file", fault) from None
 
     def status(self, service: str) -> ServiceStatus:
         with self._calls(ASK_LIMIT_S) as supervisor:

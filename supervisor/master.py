@@ -25,6 +25,7 @@ from vmwatch.shared.handover import (
     decode_result,
 )
 from vmwatch.shared.logs import RateLimit
+from vmwatch.shared.notify import Notifier
 from vmwatch.shared.paths import Paths
 from vmwatch.shared.report import encode_entries
 from vmwatch.shared.settings import CONFIGURING, MASTER_CHANGEABLE, MOST_WORKERS, MasterSettings
@@ -88,6 +89,7 @@ class Master:
         self._settings = settings
         self._worker_settings = worker_settings
         self._signals = signals
+        self._notifier = Notifier()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.authenticator = Authenticator(settings.secret, settings.secret_previous)
         self.receiver = Receiver(self._context, settings.listen, self.authenticator)
@@ -142,6 +144,7 @@ class Master:
         for watched in (self.receiver.socket, self._results, self._signals.wakeup_fd):
             poller.register(watched, zmq.POLLIN)
         log.info("this run's name is %s", self.name)
+        self._notifier.ready()
         while not self._signals.stop_requests:
             poller.poll(int(TURN_S * 1000))
             self._signals.drain()
@@ -155,15 +158,21 @@ class Master:
             self._forget(now)
             self._change(now, reread)
             each_turn(now)
+            self._notifier.turned(self._doing)
         self._stop(each_turn)
+
+    def _doing(self) -> str:
+        return f"{len(self.pool.ready)} of {self.pool.count} workers ready, {len(self.ledger.nodes)} nodes"
 
     def _change(self, now: float, reread: Reread) -> None:
         """What signals asked for since the last turn: the file again, a worker more or less."""
         if self._signals.reload_requests:
             self._signals.reload_requests = 0
+            self._notifier.reloading()
             new = reread(self._settings)
             if new is not None:
                 self._apply(now, new)
+            self._notifier.ready()
         asked = self._signals.more_workers
         if asked != self._resized:
             self._resize(self.pool.count + asked - self._resized)
@@ -199,6 +208,7 @@ class Master:
     def _stop(self, each_turn: Callable[[float], object]) -> None:
         """In order: intake, in flight, acknowledgements, children. A second signal skips to the children."""
         log.info("stopping: no more intake, workers finish what they hold")
+        self._notifier.stopping()
         self.receiver.close()
         self.pool.stop()
         poller = zmq.Poller()

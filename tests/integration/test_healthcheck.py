@@ -103,6 +103,8 @@ class TestWell:
         assert of_both | of_node <= set(node["figures"])
         assert master["figures"]["workers"]["value"] == 2
         assert node["pid"] == site.node.pid
+        assert node["libvirt_daemon"]["name"] == "libvirtd"
+        assert "libvirt answers (libvirtd, " in node["text"]
 
     def test_thresholds_of_the_command_line_count(self, site: Site) -> None:
         assert found(site.node_says("-w", "memory=~:1")) == {"memory": "WARNING"}

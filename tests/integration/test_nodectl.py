@@ -80,13 +80,14 @@ def test_what_is_no_request_or_asks_for_too_much_is_refused_and_changes_nothing(
 def test_without_a_service_manager_the_file_is_written_and_what_is_supported_is_named(tmp_path: Path) -> None:
     outcome = ask(tmp_path, {"verb": "configure", "values": values(free_port_pair())})
     assert not outcome.ok
-    assert "no service manager was found: supervisord is supported in this version" in outcome.text
+    assert "no service manager was found" in outcome.text
+    assert "install one of supervisord, systemd, sysv" in outcome.text
     assert (tmp_path / "etc" / "vmwatch-node.conf").stat().st_mode & 0o777 == 0o600
 
 
 def test_another_service_manager_is_refused_by_its_name(tmp_path: Path) -> None:
-    with pytest.raises(ServiceError, match="'systemd' is not supported in this version; supervisord is"):
-        find_manager(Paths.of("vmwatch-node", str(tmp_path)), "systemd")
+    with pytest.raises(ServiceError, match="'openrc' is not supported; supervisord, systemd, sysv are"):
+        find_manager(Paths.of("vmwatch-node", str(tmp_path)), "openrc")
 
 
 def test_a_check_says_what_there_is_and_what_is_missing(machine: Machine) -> None:

@@ -21,6 +21,8 @@ from vmwatch.shared.exits import Exit
 
 LIMIT_S = 120.0
 CRON = Path(__file__).parents[2] / "packaging" / "cron" / "vmwatch"
+UNLESS = "systemctl --quiet is-active vmwatch-periodic"
+"""Where systemd's timers do the same."""
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +163,6 @@ def test_only_a_service_may_have_services_checked_and_only_a_viewer_see_the_tabl
 def test_cron_runs_what_is_installed_every_hour_and_every_five_minutes() -> None:
     lines = [line.split(maxsplit=6) for line in CRON.read_text().splitlines() if re.match(r"[0-9*]", line)]
     assert [(" ".join(line[:5]), line[5], line[6]) for line in lines] == [
-        ("7 * * * *", "root", "vmwatch-periodic master"),
-        ("*/5 * * * *", "root", "vmwatch-periodic node"),
+        ("7 * * * *", "root", f"{UNLESS}-master.timer 2>/dev/null || vmwatch-periodic master"),
+        ("*/5 * * * *", "root", f"{UNLESS}-node.timer 2>/dev/null || vmwatch-periodic node"),
     ]

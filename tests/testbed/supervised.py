@@ -117,12 +117,14 @@ class Machine:
 class PanelHost(Machine):
     """The panel's machine: a panel under supervisord, and nothing else yet."""
 
-    def __init__(self, folder: Path, libvirt_uri: str, listen_ip: str = LOOPBACK) -> None:
+    def __init__(
+        self, folder: Path, libvirt_uri: str, listen_ip: str = LOOPBACK, prefixed: tuple[str, ...] = ()
+    ) -> None:
         self.listen_ip = listen_ip
         self.panel = Panel(folder)
         self.port = free_port_pair()
         self.listen(self.port)
-        super().__init__(folder, "vmwatch-panel")
+        super().__init__(folder, "vmwatch-panel", prefixed=prefixed)
         self.write_node(libvirt_uri)
 
     def listen(self, port: int) -> None:

@@ -123,3 +123,12 @@ def test_what_root_writes_belongs_to_the_owner_of_the_folder(path: Path) -> None
     assert (path.stat().st_uid, path.stat().st_gid) == (12345, 12346)
     letters.rewrite(path, lambda found: found.letter is not None and found.letter.seq == 1)
     assert (path.stat().st_uid, path.stat().st_gid) == (12345, 12346)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root writes for others")
+def test_what_root_writes_beside_the_dead_letters_belongs_to_who_has_those(path: Path) -> None:
+    letters.append(path, line(1))
+    os.chown(path, 12345, 12346)
+    beside = path.with_suffix(".returned")
+    letters.append(beside, line(1))
+    assert (beside.stat().st_uid, beside.stat().st_gid) == (12345, 12346)

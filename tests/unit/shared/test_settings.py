@@ -8,7 +8,7 @@ from vmwatch.shared import conffile
 from vmwatch.shared.endpoints import Endpoint
 from vmwatch.shared.errors import ConfigurationError
 from vmwatch.shared.keys import node_key
-from vmwatch.shared.settings import MasterSettings, NodeSettings
+from vmwatch.shared.settings import MasterSettings, NodeSettings, parse_service_manager
 
 SECRET = "A" * 32
 
@@ -171,3 +171,14 @@ def test_a_written_file_is_private_and_reads_back(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     assert conffile.load(path, MasterSettings).settings.workers == 3
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("name", ["supervisord", "supervisord:/run/supervisor.sock", "systemd", "sysv"])
+def test_each_service_manager_can_be_named(name: str) -> None:
+    assert parse_service_manager(name) == name
+
+
+@pytest.mark.parametrize("name", ["openrc", "systemd:/run", "sysv:", "supervisord:relative", "Systemd"])
+def test_another_service_manager_is_an_error_that_says_which_are_allowed(name: str) -> None:
+    with pytest.raises(ValueError, match="systemd and sysv are"):
+        parse_service_manager(name)
