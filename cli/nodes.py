@@ -130,9 +130,17 @@ def trust_host(
 
 
 @nodes.command()
-def key(url: Url = DEFAULT_URL, user: User = "admin", ca: Authority = "") -> None:
+def key(
+    url: Url = DEFAULT_URL,
+    user: User = "admin",
+    ca: Authority = "",
+    install: Annotated[
+        bool, typer.Option("--install", help="The one that lets the panel install operating systems there.")
+    ] = False,
+) -> None:
     """Print the line for authorized_keys of a node that is reached over SSH."""
-    print(connect(url, user, ca).change("vmwatch.configure.sshkey")["authorized_keys"]["$"])
+    purpose = given(install="on" if install else "")
+    print(connect(url, user, ca).change("vmwatch.configure.sshkey", **purpose)["authorized_keys"]["$"])
 
 
 def trust(client: PanelClient, out: Console, ssh: str, wanted: str) -> None:

@@ -133,6 +133,8 @@ class Board:
         """The same with who said so, and why."""
         self.problems_version = 0
         """Grows with each change of the problems: a page that was drawn with another one is out of date."""
+        self.installations_version = 0
+        """The same of installations."""
         self.policies: Mapping[str, str] = {}
         """Values by name, of those that somebody has set. Replaced as a whole, never changed."""
         self.run = ""
@@ -211,8 +213,10 @@ class Board:
         events: list[tuple[int, EventRow]],
         *,
         problems: bool = False,
+        installations: bool = False,
     ) -> None:
-        """After a commit that touched these VMs and nodes and registered these events; `problems`: some changed."""
+        """After a commit that touched these VMs and nodes and registered these events; `problems`, `installations`:
+        some changed."""
         change = Change(events=events)
         with self._lock:
             self._last_event = stored.last_event
@@ -221,6 +225,7 @@ class Board:
                 self._returned = returned(self._problems)
             if problems or stored.known.maintenance != self.in_maintenance:  # what is in maintenance is shown muted
                 self.problems_version += 1
+            self.installations_version += installations
             self.policies = dict(stored.policies)
             self.in_maintenance = dict(stored.known.maintenance)
             self.maintenance = {name: found.until for name, found in self.in_maintenance.items()}

@@ -17,7 +17,9 @@ import msgspec
 
 from vmwatch.panel.installation import Action, Answer, Installation, Kind
 from vmwatch.panel.libvirtaction import Order
+from vmwatch.panel.libvirtssh import LibvirtSsh, uri_of
 from vmwatch.panel.places import Places, Ticket
+from vmwatch.panel.ssh import SshError, Target
 from vmwatch.panel.store import Host
 
 ACTION_LIMIT_S = 120.0
@@ -42,9 +44,9 @@ def libvirt_uri(host: Host) -> str:
         return host.libvirt_uri
     if host.reach == "local":
         return "qemu:///system"
-    if host.reach == "ssh" and host.address:
-        address = f"[{host.address}]" if host.address.count(":") > 1 else host.address
-        return f"qemu+ssh://{address}/system?no_tty=1"
+    if host.reach == "ssh":
+        with suppress(SshError):
+            return uri_of(Target.of(host.ssh, host.address))
     return ""
 
 
@@ -64,9 +66,16 @@ class _Turn:
 
 
 class Hypervisors:
-    """Performs actions. For the event loop's thread."""
+    """Performs actions. For the event loop's thread. `ssh`: the way to nodes that are reached over SSH."""
 
-    def __init__(self, limit_s: float = ACTION_LIMIT_S, slow_s: float = SLOW_S, places: Places | None = None) -> None:
+    def __init__(
+        self,
+        limit_s: float = ACTION_LIMIT_S,
+        slow_s: float = SLOW_S,
+        places: Places | None = None,
+        ssh: LibvirtSsh | None = None,
+    ) -> None:
+        self._ssh = ssh
         self._limit_s = limit_s
         self._slow_s = slow_s
         self._places = places or Places()
@@ -79,8 +88,22 @@ class Hypervisors:
         uri = libvirt_uri(host)
         if not uri:
             return Answer(Kind.FAILED, f"it is not known how to reach libvirt on {host.name} (reach, libvirt_uri)")
+        ssh = self._ssh if host.reach == "ssh" and not host.libvirt_uri else None
+        try:
+            uri = uri if ssh is None else await ssh.uri(host)
+        except SshError as error:
+            return Answer(Kind.AGAIN, str(error))
+        answer = await self._have_done(host, self._order(uri, installation, action))
+        if ssh is not None and answer.kind is Kind.AGAIN:
+            answer = Answer(Kind.AGAIN, ssh.explain(host, answer.text))
+        return answer
+
+    def _order(self, uri: str, installation: Installation, action: Action) -> Order:
         what = installation.uuid, installation.key, installation.boot, installation.image
-        order = Order(uri, *what, action, os.getpid())
+        return Order(uri, *what, action, os.getpid())
+
+    async def _have_done(self, host: Host, order: Order) -> Answer:
+        """By a process, when it is the node's turn."""
         loop = asyncio.get_running_loop()
         ticket = self._places.ask(host.name)
         turn = self._turns[ticket] = _Turn(loop.create_future())

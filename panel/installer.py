@@ -37,9 +37,9 @@ class _Run:
 class Installer:
     """One for a panel, in its event loop."""
 
-    def __init__(self, panel: Panel, hypervisors: Hypervisors | None = None) -> None:
+    def __init__(self, panel: Panel, hypervisors: Hypervisors) -> None:
         self._panel = panel
-        self._hypervisors = hypervisors or Hypervisors()
+        self._hypervisors = hypervisors
         self._runs: dict[str, _Run] = {}
 
     async def run(self) -> None:

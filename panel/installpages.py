@@ -90,7 +90,9 @@ class InstallPages:
 
     async def _list(self, request: Request, values: Mapping[str, str]) -> Response:
         caller = await self._viewer(request, values)
-        params = Params(values)
+        board, params = self._panel.board, Params(values)
+        # Before the rows: what changes while the page is drawn has another version, and it is drawn again.
+        live = {"after": board.last_event, "run": board.run, "version_of_installations": board.installations_version}
         outcome = params.one_of("outcome", [outcome.value for outcome in Outcome if outcome])
         vm = self._vm(values) if params.given("elid") else None
         found = await self._panel.read(lambda: installations_of(self._panel.store, vm.uuid if vm else ""))
@@ -104,7 +106,7 @@ class InstallPages:
             "more": len(rows) > ON_PAGE,
             "may_operate": caller.account.role in OPERATORS,
         }
-        return self._draw(request, "installations.html", context)
+        return self._draw(request, "installations.html", context | live)
 
     def _vm(self, values: Mapping[str, str]) -> VmRow:
         elid = Params(values).required("elid").strip()

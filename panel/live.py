@@ -235,6 +235,7 @@ class Stream(Response):
             "counts": self._live.board.counts(),
             "warned": self._live.board.warned,
             "problems": self._live.board.problems_version,
+            "installations": self._live.board.installations_version,
             "master_maintenance": time_label(self._live.board.maintenance.get(MASTER, 0.0)),
         }
         if self._box.problem:

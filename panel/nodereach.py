@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from vmwatch.panel.rootway import command_of, explained
-from vmwatch.panel.ssh import Ssh, SshError, Target
+from vmwatch.panel.ssh import INSTALL, Ssh, SshError, Target
 from vmwatch.panel.store import Host
 from vmwatch.shared import nodectl
 from vmwatch.shared.nodectl import Outcome, Request, Step
@@ -27,6 +27,8 @@ class NodeReach:
     def __init__(self, paths: Paths) -> None:
         self._prefix = paths.prefix
         self.ssh = Ssh(paths)
+        self.install_ssh = Ssh(paths, INSTALL)
+        """With the key that lets libvirt's client in."""
 
     async def ask(self, host: Host, request: Request, say: Say, limit_s: float) -> Outcome:
         """The outcome on that node; `say` gets its lines of progress. What fails on the way is an outcome too."""

@@ -17,8 +17,10 @@ from vmwatch.panel.board import Board
 from vmwatch.panel.configurator import Configurator
 from vmwatch.panel.functions import READERS, Panel
 from vmwatch.panel.history import recall
+from vmwatch.panel.hypervisors import Hypervisors
 from vmwatch.panel.identity import Identity
 from vmwatch.panel.installer import Installer
+from vmwatch.panel.libvirtssh import LibvirtSsh
 from vmwatch.panel.live import Live
 from vmwatch.panel.proof import Proof
 from vmwatch.panel.reload import Reload
@@ -152,7 +154,8 @@ class _Server:
         loop.add_reader(self._signals.wakeup_fd, self._on_signal)
         panel = self._panel
         kept = panel.marks.keep(), panel.mender.run(), self._configurator.keep(), Proof(panel, self._notifier).keep()
-        works = Retention(panel).keep(), keep_watch(panel), Installer(panel).run(), *kept
+        installer = Installer(panel, Hypervisors(ssh=LibvirtSsh(self._configurator.reach.install_ssh)))
+        works = Retention(panel).keep(), keep_watch(panel), installer.run(), *kept
         tasks = [loop.create_task(work) for work in works]
         try:
             log.info("serves %s://%s", "https" if self._settings.tls else "http", _address(self._settings.panel_listen))

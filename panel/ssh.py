@@ -1,7 +1,8 @@
 """OpenSSH as the panel uses it for nodes: where a node is, the panel's own key, and which host keys are known.
 
-The system's programs do the work (ssh, ssh-keygen, ssh-keyscan). Key and known hosts are the panel's own, in the
-prefix: nobody's agent, configuration or known hosts are read, and no password is ever asked for.
+The system's programs do the work (ssh, ssh-keygen, ssh-keyscan). Keys and known hosts are the panel's own, in the
+prefix: nobody's agent, configuration or known hosts are read, and no password is ever asked for. Each key is for one
+command there (`Purpose`): who lets the panel look after vmwatch-node has not let it change domains.
 """
 
 import asyncio
@@ -41,6 +42,23 @@ _OPTIONS = (
     "ServerAliveCountMax=3",
     "LogLevel=ERROR",
 )
+
+
+@dataclass(frozen=True)
+class Purpose:
+    """What a key of the panel is for: the one command that it may run there.
+
+    `key`: its file; `shown`: the command that prints its line.
+    """
+
+    key: str
+    command: str
+    shown: str
+
+
+CONTROL = Purpose("vmwatch-ssh-key", nodectl.COMMAND, "vmwatch node key")
+INSTALL = Purpose("vmwatch-libvirt-key", "virt-ssh-helper qemu:///system", "vmwatch node key --install")
+"""libvirt's own helper, which hands on what comes to its socket there: libvirt's client calls it by `qemu+ssh`."""
 
 
 class SshError(VmwatchError):
@@ -83,25 +101,30 @@ class HostKey:
 
 
 class Ssh:
-    """Our key and known hosts, in the prefix."""
+    """Our key for a purpose, and known hosts, in the prefix."""
 
-    def __init__(self, paths: Paths) -> None:
+    def __init__(self, paths: Paths, purpose: Purpose = CONTROL) -> None:
         self._etc = paths.etc
-        self.key = paths.etc / "vmwatch-ssh-key"
+        self._purpose = purpose
+        self.key = paths.etc / purpose.key
         self.known_hosts = paths.etc / "vmwatch-ssh-known-hosts"
         self._lock = asyncio.Lock()
 
-    def command(self, target: Target) -> list[str]:
-        """What runs `vmwatch-nodectl` there."""
+    @property
+    def program(self) -> list[str]:
+        """ssh with our key and known hosts; where to and what for is to follow."""
         options = [word for option in (*_OPTIONS, f"UserKnownHostsFile={self.known_hosts}") for word in ("-o", option)]
+        return ["ssh", "-F", "none", "-T", "-i", str(self.key), *options]
+
+    def command(self, target: Target) -> list[str]:
+        """What runs the purpose's command there."""
         where = ["-l", target.user, "-p", str(target.port), "--", target.host]
-        return ["ssh", "-F", "none", "-T", "-i", str(self.key), *options, *where, nodectl.COMMAND]
+        return [*self.program, *where, self._purpose.command]
 
     async def authorized(self) -> str:
         """The line for a node's authorized_keys: with our key that one command can be run there, and nothing else."""
         await self.make_key()
-        public = self.key.with_name(f"{self.key.name}.pub").read_text().strip()
-        return f'command="{nodectl.COMMAND}",restrict {public}'
+        return self._line()
 
     async def make_key(self) -> None:
         """Our key pair, if there is none yet. Raises SshError."""
@@ -142,21 +165,25 @@ class Ssh:
 
     def explain(self, target: Target, errors: str) -> str:
         """ssh's own words as a sentence that says what to do."""
-        last = errors.strip().rpartition("\n")[2].strip()
-        if "REMOTE HOST IDENTIFICATION HAS CHANGED" in errors:
+        last = errors.strip().rpartition("\n")[2].strip() or "ssh ended without a word"
+        return self.fault(target, errors) or f"{target} cannot be reached over SSH: {last}"
+
+    def fault(self, target: Target, errors: str) -> str:
+        """The same where it is a key that is wrong; empty if it is not."""
+        if "REMOTE HOST IDENTIFICATION HAS CHANGED" in errors or "has changed and you have requested" in errors:
             return f"{target} shows another host key than the known one; if that is right: {TRUST}"
         if "Host key verification failed" in errors or "host key is known" in errors:
             return f"the host key of {target} is not known; look at its fingerprint, then: {TRUST}"
         if "Permission denied" in errors:
             return f"{target} does not accept the panel's key; put this line into its authorized_keys: {self._line()}"
-        return f"{target} cannot be reached over SSH: {last or 'ssh ended without a word'}"
+        return ""
 
     def _line(self) -> str:
         try:
             public = self.key.with_name(f"{self.key.name}.pub").read_text().strip()
         except OSError:
-            return "(vmwatch node key prints it)"
-        return f'command="{nodectl.COMMAND}",restrict {public}'
+            return f"({self._purpose.shown} prints it)"
+        return f'command="{self._purpose.command}",restrict {public}'
 
     def _known(self) -> list[str]:
         try:

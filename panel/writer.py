@@ -280,7 +280,8 @@ class Writer:
         uuids = [uuid for uuid, _ in batch.draft.claims] + list(batch.draft.installations)
         uuids += follow(self._stored, batch.draft, now)
         changed = bool(batch.draft.problems or batch.draft.forgotten_problems)
-        self._board.update(self._stored, uuids, batch.draft.nodes, batch.events, problems=changed)
+        told = {"problems": changed, "installations": bool(batch.draft.installations)}
+        self._board.update(self._stored, uuids, batch.draft.nodes, batch.events, **told)
 
 
 def _answer(tickets: list[_Ticket[Any]]) -> None:

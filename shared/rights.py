@@ -106,7 +106,7 @@ class _Look:
         """What the service does not write itself, and may not be able to: its unit may show `etc` read-only."""
         kept = [good_path(self._config), bad_path(self._config)]
         if self._paths.program == "vmwatch-panel":
-            kept.append(self._paths.etc / "vmwatch-ssh-key")
+            kept += [self._paths.etc / "vmwatch-ssh-key", self._paths.etc / "vmwatch-libvirt-key"]
         for path in kept:
             if _is_file(path):
                 self._secret(path)

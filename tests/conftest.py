@@ -3,17 +3,27 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.testbed.stack import Stack, short_folder
+from tests.testbed.telling import told_by
 
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 """How fast examples are made and tried says something about the machine only."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test shows what its fixtures have to tell: their logs, and what they show of the cluster."""
+    report = yield
+    if report.failed and report.when == "call":
+        report.sections += told_by(getattr(item, "funcargs", {}).values())
+    return report
 
 
 @pytest.fixture(scope="session", autouse=True)

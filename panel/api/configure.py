@@ -136,9 +136,12 @@ def _configured_with_key(call: Call, host: Host | None) -> dict[str, str]:
 
 
 async def sshkey(call: Call) -> Form:
-    """`authorized_keys`: the line with the panel's public key for a node's file of that name."""
+    """`authorized_keys`: the line with the panel's public key for a node's file of that name; `install=on`: with the
+    one that lets the panel install there."""
+    reach = configurator(call).reach
+    ssh = reach.install_ssh if call.params.switch("install") else reach.ssh
     try:
-        return Form({"authorized_keys": await configurator(call).reach.ssh.authorized()})
+        return Form({"authorized_keys": await ssh.authorized()})
     except SshError as error:
         raise ApiError(Kind.VALUE, "ssh", str(error)) from None
 

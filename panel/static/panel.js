@@ -10,6 +10,8 @@
   const query = new URLSearchParams(location.search);
   const body = document.querySelector("#rows tbody");
   const whole = document.body.dataset.whole === "yes";
+  // Of these pages parts are drawn anew by the panel when the number of the last change differs.
+  const versioned = { problems: "problems", problem: "problems", installations: "installations" }[page];
   const rows = new Map();
   const signs = new Map(); // by node, in this browser's time: when its last sign of life was
   let connected = false;
@@ -246,8 +248,8 @@
       change.vms.forEach(applySubject);
       change.events.forEach(applyEvent);
       document.getElementById("empty").hidden = rows.size > 0;
-    } else if (page === "problems" || page === "problem") {
-      applyProblems(change);
+    } else if (versioned) {
+      applyVersion(change);
     } else if (page === "vmhostnode") {
       change.nodes.filter((node) => !node.hidden || rows.has(node.name)).forEach(applyNode);
       applyMaster(change.master_maintenance);
@@ -256,7 +258,7 @@
 
   let drawing = false;
 
-  // Draws those parts of the page anew that show problems; what somebody types meanwhile stays.
+  // Draws those parts of the page anew that have changed; what somebody types meanwhile stays.
   async function redraw() {
     if (drawing) return;
     drawing = true;
@@ -264,7 +266,7 @@
       const answer = await fetch(location.href);
       if (!answer.ok || answer.redirected) return location.reload(); // gone, or the session is over
       const drawn = new DOMParser().parseFromString(await answer.text(), "text/html");
-      if (!drawn.body.dataset.problems) return location.reload(); // somebody deleted the problem
+      if (!drawn.body.dataset[versioned]) return location.reload(); // somebody deleted the problem
       for (const part of document.querySelectorAll("[data-part]")) {
         const now = drawn.getElementById(part.id);
         if (!now) continue;
@@ -275,20 +277,20 @@
         now.querySelectorAll("time").forEach(showTime);
         part.replaceWith(now);
       }
-      document.body.dataset.problems = drawn.body.dataset.problems;
+      document.body.dataset[versioned] = drawn.body.dataset[versioned];
     } catch {
       newest = undefined; // away: the stream comes back by itself, and brings it again
     } finally {
-      setTimeout(() => { drawing = false; applyProblems(); }, 300);
+      setTimeout(() => { drawing = false; applyVersion(); }, 300);
     }
   }
 
-  let newest; // the number of the last change of the problems
+  let newest; // the number of the last change of what the page shows
 
-  function applyProblems(change) {
-    if (change) newest = String(change.problems);
+  function applyVersion(change) {
+    if (change) newest = String(change[versioned]);
     if (change && "progress" in change) showProgress(change.progress);
-    if (newest && newest !== document.body.dataset.problems) redraw();
+    if (newest && newest !== document.body.dataset[versioned]) redraw();
   }
 
   function showProgress(progress) {

@@ -45,10 +45,14 @@ class Guests:
         rows = self.stack.panel.rows("vm", warnings="on")
         return {row["name"]: [part.split(" since ")[0] for part in row["warnings"].split(", ")] for row in rows}
 
-    def wait_samples(self, vm: str, more: int) -> None:
-        """Until so many more samples of this VM are registered."""
-        before = len(self.samples(vm))
-        wait_until(lambda: len(self.samples(vm)) >= before + more, f"{more} samples of {vm}", LIMIT_S)
+    def wait_samples(self, *vms: str, more: int) -> None:
+        """Until so many more samples of each of these VMs are registered."""
+        for vm, before in {vm: len(self.samples(vm)) for vm in vms}.items():
+            wait_until(
+                lambda: len(self.samples(vm)) >= before + more,  # noqa: B023
+                f"{more} samples of {vm}",
+                LIMIT_S,
+            )
 
 
 BOTH = ["tx_packets", "write_requests"]
@@ -70,12 +74,11 @@ def test_of_three_guests_only_the_idle_one_is_warned_of_until_it_works(cluster: 
     busy = cluster.start("busy", guests.busy())
     idle = cluster.start("idle", guests.idle())
     bare = cluster.start("bare", None)
-    for vm in (busy, idle, bare):
-        cluster.wait_samples(vm, 3)
+    cluster.wait_samples(busy, idle, bare, more=3)
     assert cluster.warnings() == {}, "the policy is off until somebody switches it on"
     set_policies(stack, check_vm_activity="on")
     wait_until(lambda: cluster.warnings() == {"idle": BOTH}, "the idle one to be warned of", LIMIT_S)
-    cluster.wait_samples(busy, 3)
+    cluster.wait_samples(busy, more=3)
     assert cluster.warnings() == {"idle": BOTH}
     sample = cluster.samples(bare)[-1]
     assert (sample["tx_packets"], sample["write_requests"], sample["state"]) == ("", "", "running")
@@ -97,10 +100,11 @@ def test_of_three_guests_only_the_idle_one_is_warned_of_until_it_works(cluster: 
 
 def test_a_warning_goes_away_by_itself_when_the_guest_begins_to_work(cluster: Guests) -> None:
     set_policies(cluster.stack, check_vm_activity="on")
-    ticks = int(5 * INTERVAL_S * guests.TICKS_PER_S)
+    # At its gate it only reads.
     work = guests.forever(guests.WRITE_SECTOR, guests.wait(4))
-    vm = cluster.start("late", guests.boot_sector(guests.wait(ticks), work))
+    vm = cluster.start("late", guests.boot_sector(guests.gate(), work))
     wait_until(lambda: cluster.warnings() == {"late": BOTH}, "a warning while it waits", LIMIT_S)
+    guests.open_gate(cluster.folder / "late.img")
     wait_until(lambda: cluster.warnings() == {"late": ["tx_packets"]}, "it writes, and sends nothing", LIMIT_S)
     set_policies(cluster.stack, activity_exempt=f"other, {vm}")
     assert cluster.warnings() == {}

@@ -182,7 +182,7 @@ def test_an_installation_is_shown_while_it_goes_on_and_leads_to_how_it_came_out(
     nowhere = "qemu+unix:///system?socket=/none/libvirt-sock"
     calls: list[dict[str, str]] = [
         {"func": "vmhostnode.edit", "elid": NODE, "allow_install": "yes", "libvirt_uri": nowhere},
-        {"func": "vm.install", "elid": uuid_of("web"), "image": "/a.iso", "time_limit": "25"},
+        {"func": "vm.install", "elid": uuid_of("web"), "image": "/a.iso"},
     ]
     for fields in calls:
         answer = requests.post(panel.url, data={"out": "json", "sok": "ok", **fields}, auth=ADMIN, timeout=60)
@@ -192,9 +192,10 @@ def test_an_installation_is_shown_while_it_goes_on_and_leads_to_how_it_came_out(
     install = page.locator("#rows tbody tr .install")
     expect(install).to_have_text("preparing the definition")
     expect(page.locator("#rows .state")).to_have_text("shutoff")
+    panel.change("vmhostnode.edit", elid=NODE, allow_install="no")
     expect(install).to_have_text("installation failed")
     install.click()
-    expect(page.get_by_text("the time limit of 25 s has passed").first).to_be_visible()
+    expect(page.get_by_text("installing was forbidden on the node meanwhile").first).to_be_visible()
 
 
 @pytest.fixture
@@ -228,8 +229,24 @@ def test_an_installation_begins_and_is_cancelled_on_its_pages(page: Page, instal
     expect(row).to_have_count(1)
     expect(row.locator(".state")).to_have_text("under way")
     expect(row).to_contain_text("/iso/setup.iso")
+    is_live(page)
+    # Its first attempt has failed meanwhile, or fails now: the page says so by itself.
+    expect(row.locator(".detail")).to_contain_text("cannot be reached")
     page.get_by_role("button", name="Cancel").click()
     expect(row.locator(".state")).to_have_text("cancelled")
+    expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
+
+
+def test_the_list_of_installations_changes_while_it_is_open(page: Page, installable: Panel) -> None:
+    sign_in(page, installable, f"func=vm.install.list&elid={uuid_of('web')}")
+    is_live(page)
+    expect(page.get_by_text("Nothing was installed yet.")).to_be_visible()
+    installable.change("vm.install", elid=uuid_of("web"), image="/iso/setup.iso")
+    row = page.locator("tbody tr")
+    expect(row.locator(".state")).to_have_text("under way")
+    installable.change("vm.install.cancel", elid=uuid_of("web"))
+    expect(row.locator(".state")).to_have_text("cancelled")
+    expect(row).to_have_count(1)
     expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
 
 
@@ -416,7 +433,7 @@ def test_no_page_is_wider_than_a_phone(page: Page, panel: Panel, func: str) -> N
     else:
         sign_in(page, panel, f"func={func}")
         expect(page.locator("main h1")).to_be_visible()
-        if func.partition("&")[0] in LIVE:  # nothing on the others changes by itself
+        if func.partition("&")[0] in (*LIVE, "vm.install.list"):  # nothing on the others changes by itself
             is_live(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE
 

@@ -3,14 +3,23 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import Phase, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from vmwatch.panel import rules
 
 settings.register_profile(
-    "trial", phases=(Phase.explicit, Phase.generate), derandomize=True, database=None, deadline=None
+    "trial",
+    phases=(Phase.explicit, Phase.generate),
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
 )
-settings.load_profile("trial")
+
+
+def pytest_sessionstart() -> None:
+    """After `tests/conftest.py` has loaded its own."""
+    settings.load_profile("trial")
 
 
 def pytest_configure() -> None:

@@ -23,7 +23,14 @@ INTERVAL_S = 600.0
 
 @pytest.fixture
 def panel(tmp_path: Path) -> Iterator[Panel]:
-    panel = Panel(tmp_path)
+    with Panel(tmp_path) as panel:
+        yield panel
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Panel]:
+    """For tests after which all policies are what they were."""
+    panel = Panel(tmp_path_factory.mktemp("panel"))
     set_user(panel, *VIEWER, "viewer")
     with panel:
         yield panel
@@ -134,26 +141,26 @@ def test_a_node_that_is_deleted_takes_its_warnings_along(panel: Panel) -> None:
         ("activity_exempt", "x" * 20_001, "20000 characters"),
     ],
 )
-def test_a_wrong_value_names_the_policy_and_what_is_allowed(panel: Panel, name: str, value: str, said: str) -> None:
-    doc = panel.change("policy.edit", **{"activity_window": "60", name: value})
+def test_a_wrong_value_names_the_policy_and_what_is_allowed(untouched: Panel, name: str, value: str, said: str) -> None:
+    doc = untouched.change("policy.edit", **{"activity_window": "60", name: value})
     assert error_of(doc) == ("value", name)
     assert said in doc["error"]["msg"]["$"]
-    assert policies(panel) == DEFAULTS, "nothing of a wrong call is done"
+    assert policies(untouched) == DEFAULTS, "nothing of a wrong call is done"
 
 
-def test_a_viewer_sees_the_policies_and_may_not_change_them(panel: Panel) -> None:
-    answer = requests.get(panel.url, params={"func": "policy", "out": "json"}, auth=VIEWER, timeout=60)
+def test_a_viewer_sees_the_policies_and_may_not_change_them(untouched: Panel) -> None:
+    answer = requests.get(untouched.url, params={"func": "policy", "out": "json"}, auth=VIEWER, timeout=60)
     rows: list[dict[str, Any]] = answer.json()["doc"]["elem"]
     assert {plain(row)["name"] for row in rows} == set(DEFAULTS)
     assert all(plain(row)["meaning"] for row in rows)
-    doc = post(panel, "policy.edit", auth=VIEWER, sok="ok", check_vm_activity="on")
+    doc = post(untouched, "policy.edit", auth=VIEWER, sok="ok", check_vm_activity="on")
     assert error_of(doc) == ("access", "policy.edit")
 
 
-def test_without_sok_the_form_is_shown_and_nothing_changes(panel: Panel) -> None:
-    doc = post(panel, "policy.edit", check_vm_activity="on")
+def test_without_sok_the_form_is_shown_and_nothing_changes(untouched: Panel) -> None:
+    doc = post(untouched, "policy.edit", check_vm_activity="on")
     assert {name: doc[name]["$"] for name in DEFAULTS} == DEFAULTS | {"check_vm_activity": "on"}
-    assert policies(panel) == DEFAULTS
+    assert policies(untouched) == DEFAULTS
 
 
 def test_the_operators_command_shows_and_sets_policies(panel: Panel) -> None:

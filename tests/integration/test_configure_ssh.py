@@ -83,6 +83,12 @@ def test_the_panels_key_can_do_one_thing(cluster: Cluster) -> None:
     assert b"uid=" not in told.stdout
 
 
+def test_the_key_for_installing_is_another_one_and_is_for_libvirt_alone(cluster: Cluster) -> None:
+    line = cluster.here.vmwatch("node", "key", "--install")
+    assert line.startswith('command="virt-ssh-helper qemu:///system",restrict ssh-ed25519 ')
+    assert line.split()[-2] != cluster.here.vmwatch("node", "key").split()[-2]
+
+
 def test_one_nodes_failure_stops_no_other_and_is_a_problem_until_it_is_gone(cluster: Cluster) -> None:
     here = cluster.here
     with socket.create_server((LOOPBACK, 0)) as mute:  # takes connections, and never says a word

@@ -1,5 +1,6 @@
 """Attackers at the real sockets of a real master, with a real panel behind it and a genuine node beside them."""
 
+import contextlib
 import time
 from pathlib import Path
 
@@ -7,16 +8,27 @@ import psutil
 
 from bench.hostility.__main__ import GROWTH_MOST_MB, LEAST_RATIO
 from bench.hostility.endless import EndlessMessage
-from bench.hostility.siege import Overheard, Siege
+from bench.hostility.siege import Overheard, RanDry, Siege, SiegeResult
 from tests.testbed.stack import Stack
 from tests.testbed.waiting import wait_until
 
 MILLION = 1_000_000
 MEGABYTE = 1024 * 1024
+MODES = ["outsider", "insider"]
+EVENTS = (100_000, 300_000)
+"""Of the genuine node: it must not be through with them while it is measured."""
+
+
+def besieged(folder: Path) -> SiegeResult:
+    """With as few events as are enough on this machine: all that the windows leave has to be delivered too."""
+    for events in EVENTS[:-1]:
+        with contextlib.suppress(RanDry):
+            return Siege(folder / str(events), MODES, seed=1, events=events).run(rounds=3, window_s=0.5)
+    return Siege(folder / "most", MODES, seed=1, events=EVENTS[-1]).run(rounds=3, window_s=0.5)
 
 
 def test_two_attackers_leave_a_genuine_node_more_than_half_of_its_rate_and_nothing_behind(short_path: Path) -> None:
-    result = Siege(short_path, ["outsider", "insider"], seed=1, events=300_000).run(rounds=3, window_s=0.5)
+    result = besieged(short_path)
     assert result.wrong == []
     assert min(result.sent) > 0
     assert result.rejected > 0

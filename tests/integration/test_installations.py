@@ -87,12 +87,13 @@ def send(panel: Panel, *entries: Message) -> Verdict:
     return decode_answer(answer.content)[0]
 
 
-def tell(panel: Panel, node: str, states: dict[str, str]) -> None:
+def tell(panel: Panel, node: str, states: dict[str, str], interval_s: int = 10) -> None:
     """A listing, with the token that the panel asked for."""
     token = ""
     for number in (1, 2):
         listing = inventory(number, number - 1, **states)
-        verdict = send(panel, entry(listing | {"token": token}, node=node, epoch=EPOCH, live=True))
+        told = entry(listing | {"token": token}, node=node, epoch=EPOCH, live=True)
+        verdict = send(panel, told | {"interval": interval_s})
         assert not verdict.refused
         token = verdict.want_inventory
 
@@ -152,7 +153,7 @@ def test_a_vm_on_two_nodes_is_refused_naming_both(panel: Panel) -> None:
 
 def test_a_node_that_does_not_report_is_refused(tmp_path: Path) -> None:
     with Panel(tmp_path) as panel:
-        tell(panel, "kvm-01", LISTED)
+        tell(panel, "kvm-01", LISTED, interval_s=1)
         allow(panel, libvirt_uri=NOWHERE)
         wait_until(lambda: panel.rows("vmhostnode")[0]["state"] == "silent", "the node to fall silent")
         assert error_of(install(panel))[:2] == ("value", "hostnode")
@@ -198,8 +199,11 @@ def test_an_address_that_could_run_something_on_the_panels_host_is_refused(panel
 
 def test_libvirt_is_reached_as_the_node_is() -> None:
     assert libvirt_uri(Host(1, "a", reach="local")) == "qemu:///system"
-    assert libvirt_uri(Host(1, "a", "192.0.2.7", "ssh")) == "qemu+ssh://192.0.2.7/system?no_tty=1"
-    assert libvirt_uri(Host(1, "a", "2001:db8::7", "ssh")) == "qemu+ssh://[2001:db8::7]/system?no_tty=1"
+    assert libvirt_uri(Host(1, "a", "192.0.2.7", "ssh")) == "qemu+ssh://root@192.0.2.7:22/system?no_tty=1"
+    assert libvirt_uri(Host(1, "a", "2001:db8::7", "ssh")) == "qemu+ssh://root@[2001:db8::7]:22/system?no_tty=1"
+    elsewhere = Host(1, "a", "192.0.2.7", "ssh", ssh="ops@kvm-01:2222")
+    assert libvirt_uri(elsewhere) == "qemu+ssh://ops@kvm-01:2222/system?no_tty=1"
+    assert libvirt_uri(Host(1, "a", "", "ssh")) == ""
     assert libvirt_uri(Host(1, "a", "192.0.2.7", "manual")) == ""
     assert libvirt_uri(Host(1, "a", "192.0.2.7", "ssh", libvirt_uri="qemu+tls://b/system")) == "qemu+tls://b/system"
 

@@ -20,6 +20,13 @@ def panel(short_path: Path) -> Iterator[Panel]:
         yield panel
 
 
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Panel]:
+    """For tests that register nothing."""
+    with Panel(tmp_path_factory.mktemp("panel")) as panel:
+        yield panel
+
+
 def register(panel: Panel, **fields: str) -> dict[str, object]:
     form = {"func": "problems.register", "out": "json", **fields}
     answer = requests.post(panel.url, data=form, auth=SERVICE, timeout=60)
@@ -54,11 +61,13 @@ def test_the_same_problem_counts_up_and_is_one_row(panel: Panel) -> None:
         ({"type": "clock_skew", "object": "a"}, "description"),
     ],
 )
-def test_a_wrong_field_is_named_and_nothing_is_registered(panel: Panel, fields: dict[str, str], named: str) -> None:
-    error = register(panel, **fields)["error"]
+def test_a_wrong_field_is_named_and_nothing_is_registered(
+    untouched: Panel, fields: dict[str, str], named: str
+) -> None:
+    error = register(untouched, **fields)["error"]
     assert isinstance(error, dict)
     assert (error["$type"], error["$object"]) == ("value", named)
-    assert panel.rows("problems") == []
+    assert untouched.rows("problems") == []
 
 
 def test_a_silent_node_and_a_silent_master_are_problems_that_close_by_themselves(panel: Panel) -> None:

@@ -162,6 +162,40 @@ def write_sectors(address: int, first: int, count: int = 1) -> bytes:
 
 LOADED_AT = 0x7C00
 """Where the BIOS puts the boot sector; of a CD the following one too."""
+FREE_AT = 0x8000
+"""Memory behind them."""
+GATE_SECTOR = 4
+"""Of the first hard disk, counted from 1: how often a guest may still pass its `gate`."""
+ALWAYS = 0xFFFF
+
+
+def gate() -> bytes:
+    """The instructions that wait until a word of the first hard disk is not 0, and then count it down by one.
+
+    So a guest goes on when a test says so (`open_gate`), and not after a time that is long enough for the test on the
+    slowest machine, and too long on all others.
+    """
+    return bytes.fromhex(
+        "f4"  #         hlt               <- again: until the next timer tick
+        "31c0"  #       xor ax, ax
+        "8ec0"  #       mov es, ax
+        f"bb {FREE_AT.to_bytes(2, 'little').hex()}"  # mov bx, FREE_AT
+        "b80102"  #     mov ax, 0x0201    read one sector
+        f"b9 {GATE_SECTOR:02x}00"  # mov cx, cylinder 0, sector
+        "ba8000"  #     mov dx, head 0, disk 0x80
+        "cd13"  #       int 0x13
+        "72 eb"  #      jc again
+        f"833e {FREE_AT.to_bytes(2, 'little').hex()} 00"  # cmp word [FREE_AT], 0
+        "74 e4"  #      je again
+        f"ff0e {FREE_AT.to_bytes(2, 'little').hex()}"  # dec word [FREE_AT]
+    ) + write_sectors(FREE_AT, GATE_SECTOR)
+
+
+def open_gate(disk: Path, times: int = ALWAYS) -> None:
+    """Let the guest with this disk pass its `gate` so often. Not while it passes: it writes the same word."""
+    with disk.open("r+b") as image:
+        image.seek((GATE_SECTOR - 1) * SECTOR_BYTES)
+        image.write(times.to_bytes(2, "little"))
 
 
 def installed() -> bytes:

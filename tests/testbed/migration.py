@@ -76,6 +76,19 @@ class Hypervisors:
     ) -> None:
         self._open.close()
 
+    def clear(self) -> None:
+        """Both serve, and have no VM: the next test finds them as if they were new."""
+        for daemon in (self.source, self.destination):
+            if not daemon.is_running:
+                daemon.start()
+            daemon.thaw()
+            with contextlib.closing(self.connect(daemon)) as connection:
+                for domain in connection.listAllDomains():
+                    for end in (domain.destroy, domain.undefine):
+                        with contextlib.suppress(libvirt.libvirtError):  # it does not run, or has no definition
+                            end()
+                wait_until(lambda: not connection.listAllDomains(), "its VMs to be gone")
+
     def connect(self, daemon: QemuDaemon) -> libvirt.virConnect:
         """A connection of the test's own; it is closed by the daemon's end."""
         return libvirt.open(daemon.uri)

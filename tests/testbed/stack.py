@@ -1,9 +1,14 @@
 """A whole installation as a test runs it: panel, master and nodes, each a real process below one folder."""
 
 import contextlib
+import json
 import os
+import shutil
 import subprocess
+import tempfile
 import uuid
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -11,6 +16,7 @@ from typing import Any, Self
 import requests
 
 from tests.testbed.service import Service, command
+from tests.testbed.telling import end_of
 from tests.testbed.waiting import free_port, free_port_pair, wait_until
 from vmwatch.shared import conffile
 
@@ -35,13 +41,8 @@ class Panel(Service):
         (prefix / "etc").mkdir(parents=True, exist_ok=True)
         (prefix / "etc" / "vmmgr.conf").write_text(f"PanelListen 127.0.0.1:{self.port}\n")
         (prefix / "etc" / "vmmgr.conf").chmod(0o600)
-        for (name, password), role in ((ADMIN, "admin"), (SERVICE, "service")):
-            subprocess.run(
-                [command("vmwatch-panel"), "--prefix", str(prefix), "user", "set", name, "--role", role],
-                input=password.encode() + b"\n",
-                check=True,
-                capture_output=True,
-            )
+        (prefix / "var").mkdir(parents=True, exist_ok=True)
+        shutil.copy(_database_with_accounts(), prefix / "var")
 
     @property
     def url(self) -> str:
@@ -85,6 +86,27 @@ class Panel(Service):
         """The picture, by UUID."""
         return {row["uuid"]: row for row in self.rows("vm")}
 
+    def told(self) -> Iterator[tuple[str, str]]:
+        """As `Telling`."""
+        for func in ("vmhostnode", "vm", "vm.install.list", "problems"):
+            yield func, "\n".join(json.dumps(row) for row in self.rows(func))
+        yield self.program, end_of(self.log)
+
+
+@cache
+def _database_with_accounts() -> Path:
+    """A panel's database in which there are these two accounts: to make one costs a second, for its password's hash."""
+    prefix = Path(tempfile.mkdtemp(prefix="accounts-"))
+    (prefix / "etc").mkdir()
+    for (name, password), role in ((ADMIN, "admin"), (SERVICE, "service")):
+        subprocess.run(
+            [command("vmwatch-panel"), "--prefix", str(prefix), "user", "set", name, "--role", role],
+            input=password.encode() + b"\n",
+            check=True,
+            capture_output=True,
+        )
+    return prefix / "var" / "vmwatch-panel.db"
+
 
 class Stack:
     """Panel, master and nodes. A node's prefix is its own, as if it were another host."""
@@ -114,7 +136,16 @@ class Stack:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None:
+            for title, text in self.told():
+                error.add_note(f"{title}:\n{text}")
         self._open.close()
+
+    def told(self) -> Iterator[tuple[str, str]]:
+        """As `Telling`."""
+        yield from self.panel.told()
+        for name, service in (("vmwatch-master", self.master), *self.nodes.items()):
+            yield name, end_of(service.log)
 
     def write_master(self, **changes: str) -> None:
         """The master's configuration file, with these settings beside the usual ones."""
