@@ -292,4 +292,4 @@ def test_an_upgrade_of_a_panel_that_has_nodes_configures_both_services_by_itself
         database.close()
         host.manager.start("vmwatch-panel")
         wait_until(lambda: [row["name"] for row in host.panel.rows("vm")] == ["web"], "the VM to be known", 180)
-        assert all(host.state(name).is_up for name in SERVICES)
+        wait_until(lambda: all(host.state(name).is_up for name in SERVICES), "both services to be up", 180)

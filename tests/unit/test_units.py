@@ -87,7 +87,8 @@ def test_the_timers_start_the_checks_that_cron_starts() -> None:
     cron = (PACKAGING / "cron" / "vmwatch").read_text()
     for what, minutes, calendar in (("master", "7", "*:07"), ("node", "*/5", "*:0/5")):
         assert values(PACKAGING / "systemd" / f"vmwatch-periodic-{what}.timer", "OnCalendar") == [calendar]
-        assert re.search(rf"^{re.escape(minutes)} \* \* \* \* .*vmwatch-periodic {what}$", cron, re.MULTILINE)
+        line = rf"^{re.escape(minutes)} \* \* \* \* .*vmwatch-periodic --if-configured {what}$"
+        assert re.search(line, cron, re.MULTILINE)
         service = PACKAGING / "systemd" / f"vmwatch-periodic-{what}.service"
         assert values(service, "ExecStart") == [f"{DEFAULT_PREFIX}/lib/vmwatch/bin/vmwatch-periodic", what]
 
