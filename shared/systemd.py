@@ -1,11 +1,11 @@
 """systemd as a service manager, through `systemctl` (design 04, *Service managers*; units in packaging/systemd)."""
 
-import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vmwatch.shared.exits import Exit
+from vmwatch.shared.managercall import call_manager
 from vmwatch.shared.services import ServiceError, ServiceState, ServiceStatus
 
 BOOTED = Path("/run/systemd/system")
@@ -93,21 +93,7 @@ class Systemd:
 
     def _run(self, limit_s: float, *words: str) -> "subprocess.CompletedProcess[str]":
         command = [*self._command, *words]
-        try:
-            return subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=limit_s,
-                check=False,
-                env={**os.environ, "LC_ALL": "C"},
-            )
-        except subprocess.TimeoutExpired:
-            raise ServiceError(f"systemctl {' '.join(words)} did not end within {limit_s:g} s") from None
-        except OSError as error:
-            raise ServiceError(f"{command[0]} cannot be run: {error.strerror}") from None
+        return call_manager(command, f"systemctl {' '.join(words)}", limit_s, {"LC_ALL": "C"})
 
 
 def parse_show(text: str) -> dict[str, str]:

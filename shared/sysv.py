@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from vmwatch.shared.managercall import call_manager
 from vmwatch.shared.services import ServiceError, ServiceState, ServiceStatus
 
 SCRIPTS = Path("/etc/init.d")
@@ -103,21 +104,7 @@ class SystemV:
             raise ServiceError(f"{service} could not be {done} by its System V script: {why}")
 
     def _run(self, limit_s: float, *words: str) -> "subprocess.CompletedProcess[str]":
-        command = [*self._prefixed, *words]
-        try:
-            return subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=limit_s,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise ServiceError(f"{' '.join(words)} did not end within {limit_s:g} s") from None
-        except OSError as error:
-            raise ServiceError(f"{command[0]} cannot be run: {error.strerror}") from None
+        return call_manager([*self._prefixed, *words], " ".join(words), limit_s)
 
 
 def has_service() -> bool:
