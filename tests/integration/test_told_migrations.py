@@ -9,7 +9,7 @@ import pytest
 
 from tests.testbed import guests
 from tests.testbed.daemon import quiet_libvirt
-from tests.testbed.migration import Hypervisors, Migration, Way
+from tests.testbed.migration import FAST_MIB_S, Hypervisors, Migration, Way
 from tests.testbed.observer import Observer
 from tests.testbed.qemu import QemuDaemon, needs_root
 from tests.testbed.waiting import free_port, wait_until
@@ -91,8 +91,11 @@ def resumed_there(trial: Trial) -> None:
 
 
 def postcopy(trial: Trial) -> None:
+    runs_there = ("resumed", "postcopy")
     with trial.under_way(libvirt.VIR_MIGRATE_POSTCOPY):
         trial.domain.migrateStartPostCopy()
+        wait_until(lambda: runs_there in trial.told(DESTINATION), "the VM to run at the destination")
+        trial.domain.migrateSetMaxSpeed(FAST_MIB_S, libvirt.VIR_DOMAIN_MIGRATE_MAX_SPEED_POSTCOPY)
 
 
 def there_and_back(trial: Trial) -> None:

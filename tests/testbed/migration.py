@@ -140,6 +140,9 @@ class Migration:
             self._parameters[libvirt.VIR_MIGRATE_PARAM_LISTEN_ADDRESS] = OTHER_LOOPBACK
         if slow:
             self._parameters[libvirt.VIR_MIGRATE_PARAM_BANDWIDTH] = SLOW_MIB_S
+        if flags & libvirt.VIR_MIGRATE_POSTCOPY:
+            # Else the rest may be over before the destination's libvirtd learns that it is post-copy, and says so.
+            self._parameters[libvirt.VIR_MIGRATE_PARAM_BANDWIDTH_POSTCOPY] = SLOW_MIB_S
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Self:

@@ -102,6 +102,8 @@ SUCCEEDED = (
         "paused",
     ),
     Recorded("post-copy", (INCOMING, *POSTCOPY, ARRIVED, LEFT), LEFT_BEHIND, RUNS_THERE, DESTINATION),
+    # The memory was over before the destination's libvirtd, slow at that moment, heard that it had been post-copy.
+    Recorded("post-copy, soon over", (INCOMING, *POSTCOPY[:2], ARRIVED, LEFT), LEFT_BEHIND, RUNS_THERE, DESTINATION),
     Recorded(
         "there and back, with a definition on both",
         (
