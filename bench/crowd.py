@@ -19,7 +19,7 @@ import msgspec
 import zmq
 from msgspec import Struct
 
-from bench.agent import Account, AgentPlan, BenchAgent
+from bench.agent import Account, AgentPlan, BenchAgent, Source
 from tests.testbed.waiting import wait_until
 from vmwatch.node.wakeup import Wakeup
 
@@ -50,6 +50,9 @@ class _Child:
         self._wakeup = Wakeup()
         self._input = b""
         self._lock = threading.Lock()
+        self._obeyed = threading.Event()
+        self._paced: list[Source] = []
+        """Those that let events happen at a rate of their own."""
 
     def run(self) -> None:
         self._poller.register(self._wakeup.fd, zmq.POLLIN)
@@ -78,6 +81,8 @@ class _Child:
                     self._agents[plan.node] = BenchAgent(plan, self._poller)
                 for node, rate in order.rates.items():
                     self._agents[node].source.set_rate(rate, time.monotonic())
+                self._paced = [agent.source for agent in self._agents.values() if agent.source.rate > 0]
+            self._obeyed.set()
             accounts = Accounts({node: agent.account() for node, agent in self._agents.items()})
             sys.stdout.buffer.write(msgspec.json.encode(accounts) + b"\n")
             sys.stdout.buffer.flush()
@@ -87,11 +92,15 @@ class _Child:
         """In libvirt's thread's place."""
         while True:
             with self._lock:
-                now, wall = time.monotonic(), time.time()
-                happened = [agent.source.happen(now, wall) for agent in self._agents.values()]
+                paced, now, wall = self._paced, time.monotonic(), time.time()
+                happened = [source.happen(now, wall) for source in paced]
             if any(happened):
                 self._wakeup.wake()
-            time.sleep(TICK_S)
+            if paced:
+                time.sleep(TICK_S)
+            else:  # it would only take the interpreter from the agents' loop
+                self._obeyed.wait()
+                self._obeyed.clear()
 
 
 class Crowd:

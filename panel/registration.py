@@ -1,6 +1,7 @@
 """What a report adds to what the panel knows (design 03, rules and `vmwatch.report`): a core without I/O."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from msgspec import Raw
 from msgspec.structs import replace
@@ -33,6 +34,14 @@ EPOCH_CLOSES_S = 30 * 86400.0
 """An epoch that is not its node's newest closes after so long without activity (design 03, *vmwatch.report*)."""
 
 
+class _Unread(NamedTuple):
+    """A message that has a place, and is not understood otherwise."""
+
+    seq: int
+    token: str
+    error: str
+
+
 Registered = Callable[[str, int, Message], bool]
 """Do the event log or the statistics hold this message of (node, epoch)?"""
 
@@ -58,27 +67,26 @@ def _register_entry(draft: Draft, entry: ReportEntry, now: float, registered: Re
     _note_node(draft, entry, now)
     if not closed:
         _note_epoch(draft, key, entry, now)
-    heads = [decode_head(raw) for raw in entry.messages]
-    fresh, taken = draft.unknown(key, [head.seq for head in heads]), set[int]()
-    for head, raw in zip(heads, entry.messages, strict=True):
-        seq = head.seq
+    messages = [_read(raw) for raw in entry.messages]
+    fresh, taken = draft.unknown(key, [message.seq for message in messages]), set[int]()
+    for message in messages:
+        seq = message.seq
         if seq in entry.returned:
-            _register_returned(draft, entry, seq, raw, verdict, now, registered)
+            _register_returned(draft, entry, message, verdict, now, registered)
             continue
         if closed:
             verdict.refused.append(Refusal(seq, "value", "epoch", f"epoch {entry.epoch} of {entry.node} is closed"))
             continue
         if seq not in fresh:
             verdict.known += 1
-            if head.token and head.token == draft.nodes[entry.node].wanted:
+            token = message.token if isinstance(message, Inventory | _Unread) else ""
+            if token and token == draft.nodes[entry.node].wanted:
                 # The answer to the wish has the place of a message that was here before (an outbox was restored from a
                 # copy), and is not looked at. The master takes this wish for answered, so it is another one.
                 draft.nodes[entry.node] = replace(draft.nodes[entry.node], wanted=draft.next_token())
             continue
-        try:
-            message = decode_message(raw)
-        except MessageError as error:
-            verdict.refused.append(Refusal(seq, "value", "message", str(error)))
+        if isinstance(message, _Unread):
+            verdict.refused.append(Refusal(seq, "value", "message", message.error))
             continue
         _apply(draft, entry, message, now)
         fresh.discard(seq)
@@ -95,15 +103,27 @@ def _register_entry(draft: Draft, entry: ReportEntry, now: float, registered: Re
     return verdict
 
 
+def _read(raw: Raw) -> Message | _Unread:
+    """Decoded once: its place is looked at apart only where the rest of it is not understood."""
+    try:
+        return decode_message(raw)
+    except MessageError as error:
+        head = decode_head(raw)
+        return _Unread(head.seq, head.token, str(error))
+
+
 def _register_returned(
-    draft: Draft, entry: ReportEntry, seq: int, raw: Raw, verdict: Verdict, now: float, registered: Registered
+    draft: Draft,
+    entry: ReportEntry,
+    message: Message | _Unread,
+    verdict: Verdict,
+    now: float,
+    registered: Registered,
 ) -> None:
     """A dead letter that is sent again. A person wants it: it counts also where its epoch is closed."""
-    key = (entry.node, entry.epoch)
-    try:
-        message = decode_message(raw)
-    except MessageError as error:
-        verdict.refused.append(Refusal(seq, "value", "message", str(error)))
+    key, seq = (entry.node, entry.epoch), message.seq
+    if isinstance(message, _Unread):
+        verdict.refused.append(Refusal(seq, "value", "message", message.error))
         return
     if draft.has_key(key, seq) or registered(*key, message):
         verdict.known += 1

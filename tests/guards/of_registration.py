@@ -144,14 +144,14 @@ INVENTORIES = (
     ),
     _guard(
         "a-wish-that-is-answered-under-an-old-number-is-another-one",
-        "if head.token and head.token == draft.nodes[entry.node].wanted:",
+        "if token and token == draft.nodes[entry.node].wanted:",
         "if False:",
         "3: the master takes a wish for answered when its answer is settled",
     ),
     _guard(
         "a-wish-is-answered-by-its-own-answer",
-        "if head.token and head.token == draft.nodes[entry.node].wanted:",
-        "if head.token:",
+        "if token and token == draft.nodes[entry.node].wanted:",
+        "if token:",
         "3: a listing that comes twice asks for none",
     ),
     _guard(
