@@ -52,7 +52,7 @@ def run_many(seeds: Iterable[int]) -> list[Broken]:
     try:
         found = []
         for number, seed in enumerate(seeds):
-            if number % 50 == 0:
+            if number % 10 == 0:
                 gc.collect()
             if broken := run(seed):
                 found.append(broken)
