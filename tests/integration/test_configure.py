@@ -252,6 +252,9 @@ def test_a_manual_node_that_drifts_is_told_until_it_has_what_its_file_is_to_say(
         agent.signal(signal.SIGHUP)
         wait_until(lambda: "DRIFT" not in told(), "its heartbeat to tell of the new key")
     up.vmwatch("node", "remove", "kvm-08")
+    up.vmwatch("configure", "--rotate-secret")
+    assert "DRIFT" not in up.vmwatch("node", "add", "kvm-08", "--manual")  # another one, of which nothing is known
+    up.vmwatch("node", "remove", "kvm-08")
 
 
 def configured(host: PanelHost) -> list[Row]:
