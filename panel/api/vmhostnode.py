@@ -87,7 +87,7 @@ async def delete(call: Call) -> Done:
     await call.panel.writer.do(job)
     told = {"stopped": "; ".join(f"{part.name}: {part.text}" for part in parts)} if parts else {}
     if managed := [host.name for host in hosts if host.reach]:
-        told["run"] = str(configurator(call).nodes_removed(managed).number)
+        told["run"] = str(configurator(call).nodes_removed(managed, parts).number)
     return Done({"elid": ", ".join(str(row.id) for row in rows), **told})
 
 
