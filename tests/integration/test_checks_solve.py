@@ -3,7 +3,9 @@
 On the page, and behind an sshd: `e2e/test_configure_cluster`.
 """
 
+import os
 import shutil
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -84,3 +86,18 @@ def test_a_master_that_somebody_stopped_is_not_started_by_itself_and_one_that_cr
     host.periodic("master")
     wait_until(lambda: host.state(subject).is_up, "it to be started by itself", LIMIT_S)
     wait_until(lambda: not unsolved(host, kind), "the problem to be solved", LIMIT_S)
+
+
+def test_services_that_a_dead_supervisord_left_behind_are_taken_over_by_the_next_one(host: PanelHost) -> None:
+    services = ("vmwatch-master", "vmwatch-node")
+    left = [host.state(service).pid for service in services]
+    os.kill(int((host.prefix / "supervisord.pid").read_text()), signal.SIGKILL)
+    wait_until(lambda: not host.kept.is_running, "supervisord to be gone", LIMIT_S)
+    host.start()
+    for service in services:
+        wait_until(lambda service=service: host.state(service).state is ServiceState.ENDED, "its own to give way")  # type: ignore[misc]
+    printed = host.vmwatch("configure")
+    for service, pid in zip(services, left, strict=True):
+        assert f"{service} runs as process {pid}, of which supervisord" in printed
+        assert host.state(service).is_up
+    assert "hears the master" in printed
