@@ -120,7 +120,11 @@ def discard(
 
 
 def _paths(prefix: str) -> Paths:
-    return Paths.of(MASTER, prefix or None)
+    """Raises LetterError where nothing can lie: a folder that is not there is a slip of the pen."""
+    paths = Paths.of(MASTER, prefix or None)
+    if not paths.var.is_dir():
+        raise LetterError(f"{paths.var} is no folder: --prefix names the one where the master's etc and var are")
+    return paths
 
 
 def _read(paths: Paths) -> list[Line]:

@@ -5,13 +5,15 @@ from typing import Annotated
 import typer
 
 from vmwatch.cli.client import DEFAULT_URL, PanelError
-from vmwatch.cli.duration import ALLOWED, parse_duration
+from vmwatch.cli.duration import ALLOWED, parse_duration, show_duration
 from vmwatch.cli.options import Authority, Url, User, connect, console, given
 from vmwatch.cli.table import plain, show_table
 
 MASTER = "vmwatch-master"
 SHORT = "master"
 """What the panel calls it, and what is enough here."""
+LONGEST_S = 30 * 86400
+"""The panel's own limit."""
 COLUMNS = ("object", "until", "by", "reason")
 
 
@@ -36,6 +38,8 @@ def maintenance(
         seconds = parse_duration(for_) if for_ else 0
     except ValueError as error:
         raise PanelError(f"--for {error}") from None
+    if for_ and not 1 <= seconds <= LONGEST_S:
+        raise PanelError(f"--for {for_!r}: from 1s to {show_duration(LONGEST_S)} is allowed")
     client = connect(url, user, ca)
     if not subject:
         show_table(console(), client.all_rows("vmwatch.maintenance"), COLUMNS)

@@ -97,8 +97,6 @@ def remove(name: Name, url: Url = DEFAULT_URL, user: User = "admin", ca: Authori
     """Remove a node: its service is stopped, its file goes; registered events stay."""
     client, out = connect(url, user, ca, LONG_S), console()
     told = client.change("vmhostnode.delete", sok="ok", elid=name)["tparams"]
-    if "stopped" in told:
-        show(out, "", told["stopped"]["$"])
     show(out, "", f"{name} was removed")
     if "run" in told:
         raise typer.Exit(follow(client, told["run"]["$"], out))

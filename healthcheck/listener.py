@@ -9,10 +9,11 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from vmwatch.healthcheck.panelcall import PanelAccount
 from vmwatch.healthcheck.spool import News, Spool
-from vmwatch.healthcheck.supervisorevents import events, processes
+from vmwatch.healthcheck.supervisorevents import CannotAsk, events, processes
 from vmwatch.healthcheck.watcher import Report, Watcher
 from vmwatch.shared import logs
 from vmwatch.shared.conffile import load
@@ -69,7 +70,7 @@ class Listener:
     def begin(self) -> None:
         """What happened while there was no listener."""
         now = self._ticks.now
-        for name, process in processes().items():
+        for name, process in self._processes().items():
             if process["statename"] == "FATAL":
                 self._note(self._watcher.fatal(name, now))
             elif process["statename"] == "RUNNING":
@@ -85,7 +86,8 @@ class Listener:
             reports = self._watcher.fatal(name, now)
         elif event == "PROCESS_STATE_EXITED":
             expected = fields.get("expected") == "1"
-            reports = self._watcher.exited(name, expected, _exit_code(name) if expected else None, now)
+            code = self._exit_code(name) if expected and name in KINDS else None
+            reports = self._watcher.exited(name, expected, code, now)
         elif event == "PROCESS_STATE_RUNNING":
             reports = self._watcher.running(name, now)
         elif event == "PROCESS_STATE_STOPPED":
@@ -139,6 +141,18 @@ class Listener:
         except ConfigurationError:
             return _node_id(path)
 
+    def _processes(self) -> dict[str, dict[str, Any]]:
+        """Nothing where supervisord cannot be asked; the log says what is missed then."""
+        try:
+            return processes()
+        except CannotAsk as error:
+            self._complain(f"{error}; what ended before, or with which code, is found by the next check only")
+            return {}
+
+    def _exit_code(self, name: str) -> int | None:
+        process = self._processes().get(name)
+        return None if process is None else int(process.get("exitstatus", 0))
+
     def _complain(self, text: str) -> None:
         if self._failed.allows(time.monotonic()) is not None:
             log.warning("%s", text)
@@ -153,11 +167,6 @@ def _node_id(path: Path) -> str:
         return ""
     pairs = (line.partition("=") for line in lines)
     return next((value.strip() for name, _, value in pairs if name.strip() == "node_id"), "")
-
-
-def _exit_code(name: str) -> int | None:
-    process = processes().get(name)
-    return None if process is None else int(process.get("exitstatus", 0))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,11 +8,17 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
 
+from vmwatch.shared.errors import VmwatchError
 from vmwatch.shared.supervisord import ASK_LIMIT_S, SocketTransport
 
 READY, DONE = b"READY\n", b"RESULT 2\nOK"
 URL_VARIABLE = "SUPERVISOR_SERVER_URL"
-"""supervisord says so to its children where it can be called."""
+"""supervisord says so to its children where it can be called, and nothing of the account."""
+UNAUTHORIZED = 401
+NEEDS_ACCOUNT = (
+    '; where its server has a password, give it to the listener: environment=SUPERVISOR_USERNAME="...",'
+    'SUPERVISOR_PASSWORD="..." in the section [eventlistener:vmwatch-eventlistener]'
+)
 
 
 def events(stdin: IO[bytes], stdout: IO[bytes]) -> Iterator[tuple[str, Mapping[str, str]]]:
@@ -34,25 +40,41 @@ def _fields(line: bytes) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
+class CannotAsk(VmwatchError):
+    """supervisord does not say how its processes are; the text says why."""
+
+
 def processes() -> dict[str, dict[str, Any]]:
-    """What supervisord says of its processes, by name; nothing where it cannot be asked."""
+    """What supervisord says of its processes, by name. Raises CannotAsk."""
     url = os.environ.get(URL_VARIABLE, "")
     if not url:
-        return {}
+        raise CannotAsk("supervisord serves nothing: [unix_http_server] or [inet_http_server] is needed")
     try:
         with _proxy(url) as proxy:
             told: Any = proxy.supervisor.getAllProcessInfo()
-    except (OSError, http.client.HTTPException, xmlrpc.client.Error, ValueError):
-        return {}
+    except xmlrpc.client.ProtocolError as error:
+        text = f"supervisord at {url} refuses to be asked: {error.errcode} {error.errmsg}"
+        raise CannotAsk(f"{text}{NEEDS_ACCOUNT if error.errcode == UNAUTHORIZED else ''}") from None
+    except (OSError, http.client.HTTPException, xmlrpc.client.Error, ValueError) as error:
+        raise CannotAsk(f"supervisord at {url} does not answer: {error}") from None
     return {process["name"]: process for process in told}
 
 
+class _HttpTransport(xmlrpc.client.Transport):
+    """Over TCP; one answer takes so many seconds at most."""
+
+    def make_connection(self, host: Any) -> http.client.HTTPConnection:  # noqa: ANN401 - as the base class says
+        connection = super().make_connection(host)
+        connection.timeout = ASK_LIMIT_S
+        return connection
+
+
 def _proxy(url: str) -> xmlrpc.client.ServerProxy:
-    """`unix:///path/of/its.sock`, or `http://host:port` with the account that supervisord tells its children, too."""
+    """`unix:///path/of/its.sock`, or `http://host:port`; supervisord tells its children no account for it."""
     user, password = (os.environ.get(f"SUPERVISOR_{name}", "") for name in ("USERNAME", "PASSWORD"))
     proof = f"{quote(user, '')}:{quote(password, '')}@" if user else ""
     kind, _, place = url.partition("://")
     if kind == "unix":
         transport = SocketTransport(Path(place), ASK_LIMIT_S)
         return xmlrpc.client.ServerProxy(f"http://{proof}localhost", transport=transport)
-    return xmlrpc.client.ServerProxy(f"{kind}://{proof}{place}")
+    return xmlrpc.client.ServerProxy(f"{kind}://{proof}{place}", transport=_HttpTransport())

@@ -112,7 +112,7 @@ class Setup:
     def _run(self, manager: ServiceManager, placed: Placed[NodeSettings]) -> tuple[str, float]:
         """(what was done so that it runs with the file, since when its word counts: monotonic seconds)."""
         since = time.monotonic()
-        action = run_with(manager, SERVICE, placed, NODE_CHANGEABLE, self._say)
+        action = run_with(manager, self._paths, placed, NODE_CHANGEABLE, self._say)
         return action, since + {NOTHING: -HEARD_WITHIN_S, RELOADED: RELOADED_S}.get(action, 0.0)
 
     def _shake(self, manager: ServiceManager, checks: list[Check]) -> tuple[str, float]:

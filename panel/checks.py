@@ -3,9 +3,8 @@
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-
-from msgspec.structs import replace
 
 from vmwatch.panel.board import Board, NodeRow
 from vmwatch.panel.checkup import (
@@ -20,7 +19,7 @@ from vmwatch.panel.checkup import (
 )
 from vmwatch.panel.labels import time_label
 from vmwatch.panel.maintenance import MASTER
-from vmwatch.panel.problems import Key, close_problem, raise_problem
+from vmwatch.panel.problems import Key, Kind, close_problem, raise_problem
 from vmwatch.panel.removed import TOLD
 from vmwatch.panel.ways import ThisMachine, Way
 from vmwatch.panel.writer import Work, Writer
@@ -77,6 +76,13 @@ class Checks:
                 return await self._conclude([in_maintenance(MASTER, _until(until))])
             found = await self._here.probe_master(self.probe_limit_s)
             return await self._conclude([judge_master(MASTER, found, self._writer.hears_master())])
+
+    async def look_again(self, key: Key) -> None:
+        """Before something is done automatically: that no report comes does not say whether somebody has stopped the
+        master. Nodes' problems come of checks."""
+        if key == (Kind.MASTER_STOPPED.value, MASTER):
+            with suppress(CheckUnderWay):
+                await self.master()
 
     async def nodes(self) -> list[Result]:
         """Check all nodes. Raises CheckUnderWay."""
@@ -137,12 +143,9 @@ class _Alone:
 def _apply(work: Work, results: Iterable[Result]) -> None:
     for result in results:
         for found in result.found:
-            key = (found.kind.value, result.object)
-            pending = f"{NOT_CONFIGURED}; " if _is_unfinished(work, key) else ""
+            pending = f"{NOT_CONFIGURED}; " if _is_unfinished(work, (found.kind.value, result.object)) else ""
             text = f"{result.object}: {pending}{found.text}"
-            opened = raise_problem(work.draft, work.now, found.kind, result.object, found.level, text)
-            if opened and found.on_purpose:
-                work.draft.problems[key] = replace(work.draft.problems[key], automatic=False)
+            raise_problem(work.draft, work.now, found.kind, result.object, found.level, text)
         for kind in result.over:
             # A service that works with what it had before says nothing of what configuring left undone.
             if not _is_unfinished(work, (kind.value, result.object)):

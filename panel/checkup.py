@@ -14,6 +14,8 @@ ILL = "it runs, and is ill"
 """Of a master that reports all the same: its reports alone do not say that it is well again."""
 NOT_CONFIGURED = "not configured"
 """What a failed run of configuring left undone: a service that works with what it had before says nothing of it."""
+ON_PURPOSE = "stopped"
+"""It ended in order, and nobody has started it again: somebody seems to have stopped it."""
 LACKS_LIBVIRT = frozenset({"libvirt", "libvirt_tick", "inventory", "inventory_age", "statistics_age"})
 """What `vmwatch-healthcheck node` finds critical of an agent that lacks nothing but its libvirt."""
 MANUAL = "manual"
@@ -50,12 +52,11 @@ class Probed:
 
 @dataclass(frozen=True)
 class Finding:
-    """A problem that is there. `on_purpose`: somebody seems to have stopped the service; that is not to be fought."""
+    """A problem that is there."""
 
     kind: Kind
     text: str
     level: Level = Level.ERROR
-    on_purpose: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,12 @@ def is_unfinished(subject: str, text: str) -> bool:
     return text.removeprefix(f"{subject}: ").startswith(NOT_CONFIGURED)
 
 
+def is_on_purpose(subject: str, text: str) -> bool:
+    """Does a problem's text say that somebody seems to have stopped its object? That is not fought: as long as it
+    says so nothing is done automatically. One that crashes later says otherwise."""
+    return text.startswith(f"{subject}: {ON_PURPOSE}: ")
+
+
 def judge_by_life(subject: str, state: str, doubt: str) -> Result:
     """A node that nobody can look at: its signs of life alone say how it is (`board.NodeRow.state`)."""
     if state == "active":
@@ -132,8 +139,8 @@ def _unavailable(text: str) -> Finding:
 
 
 def _finding(kind: Kind, probed: Probed) -> Finding:
-    if probed.state == "stopped":
-        return Finding(kind, f"stopped: {probed.text}", Level.WARNING, on_purpose=True)
+    if probed.state == ON_PURPOSE:
+        return Finding(kind, f"{ON_PURPOSE}: {probed.text}", Level.WARNING)
     text = f"{ILL}: {probed.text}" if probed.state == "ill" else f"{probed.state or 'critical'}: {probed.text}"
     return Finding(kind, text)
 

@@ -102,9 +102,15 @@ class Configurator:
 
         return self.runs.begin(f"the node {name} was added", work)
 
-    def nodes_removed(self, names: Iterable[str]) -> Run:
-        """The master alone: without a node it is disabled."""
-        return self.begin(f"removed: {', '.join(names)}", Order(frozenset()))
+    def nodes_removed(self, names: Iterable[str], stopped: Iterable[Part]) -> Run:
+        """The master alone: without a node it is disabled. `stopped`: what was done on the nodes, told first."""
+
+        async def work(say: Say) -> Report:
+            for part in stopped:
+                say(part.name, part.text if part.ok else f"FAILED: {part.text}")
+            return await self.configure(Order(frozenset()), say)
+
+        return self.runs.begin(f"removed: {', '.join(names)}", work)
 
     async def configure(self, order: Order, say: Say) -> Report:
         """All that the order names; never raises VmwatchError: what failed is told by its part."""

@@ -8,6 +8,7 @@ from msgspec import Struct
 from vmwatch.panel.configureplan import Values, values_text
 from vmwatch.panel.functions import Panel
 from vmwatch.panel.store import Host
+from vmwatch.panel.watch import NO_LIFE
 from vmwatch.shared import conffile
 from vmwatch.shared.settings import NodeSettings
 
@@ -22,9 +23,9 @@ _heartbeat = msgspec.json.Decoder(_Heartbeat)
 
 
 def drifted(panel: Panel, host: Host, values: Values) -> str:
-    """A sentence that says so; empty if it runs with them, or if that is not known: it never spoke, or is older."""
+    """A sentence that says so; empty if it runs with them, or if that is not known: it does not speak, or is older."""
     row = panel.board.node(host.name)
-    if row is None or host.reach != "manual":
+    if row is None or host.reach != "manual" or row.doubt == NO_LIFE:
         return ""
     try:
         told = _heartbeat.decode(row.status).settings

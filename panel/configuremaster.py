@@ -49,7 +49,7 @@ def _set_up(paths: Paths, plan: Plan, say: Say) -> Part:
     if plan.disabled:
         return _block(paths, placed.after)
     manager = manager_of(paths, placed.after.service_manager)
-    action = run_with(manager, MASTER, placed, MASTER_CHANGEABLE, say)
+    action = run_with(manager, paths, placed, MASTER_CHANGEABLE, say)
     lacking = _wait_until_working(manager, paths, PATIENCE_S if action == NOTHING else WORKS_LIMIT_S)
     if lacking and action == NOTHING:
         say(f"it does not work although its file is right: {lacking}; it is started again")

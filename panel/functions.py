@@ -65,7 +65,7 @@ class Panel:
     def __post_init__(self) -> None:
         self.marks = Marks(self.board, self.prefix)
         self.checks = Checks(self.board, self.writer, self.clock, ThisMachine(self.prefix))
-        self.mender = Mender(self.writer, self.board, self.live, self.clock, self.solvers)
+        self.mender = Mender(self.writer, self.board, self.live, self.clock, self.solvers, self.checks.look_again)
         self._readers: anyio.CapacityLimiter | None = None
 
     async def read(self, work: Callable[[], _T]) -> _T:

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import re
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -60,14 +60,25 @@ class _Running:
 
 
 class Mender:
-    """One for a panel, in its event loop."""
+    """One for a panel, in its event loop. `look_again`: called before an automatic attempt, which then may not be due
+    any more."""
 
-    def __init__(self, writer: Writer, board: Board, live: Live, clock: Clock, solvers: Solvers) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        board: Board,
+        live: Live,
+        clock: Clock,
+        solvers: Solvers,
+        look_again: Callable[[Key], Awaitable[None]],
+    ) -> None:
         self._writer = writer
         self._board = board
         self._live = live
         self._clock = clock
         self._solvers = solvers
+        self._look_again = look_again
+        self._looking: set[Key] = set()
         self._ready = asyncio.Event()
         self._places = asyncio.Semaphore(MOST_ATTEMPTS)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -128,15 +139,21 @@ class Mender:
                 return
             if self._solvers.of(problem.type) is None or problem.object in busy or not is_due(problem, wall):
                 continue
+            if problem.key in self._looking:
+                continue
             if not is_muted(problem, self._board.maintenance, wall):
                 busy.add(problem.object)
                 self._spawn(self._begin_by_itself(problem.key))
 
     async def _begin_by_itself(self, key: Key) -> None:
+        self._looking.add(key)
         try:
+            await self._look_again(key)
             await self._begin(key, "", lambda problem, wall: is_due(problem, wall))
         except (NotSolvable, WriterBusy, NotCommitted) as error:
             log.info("no attempt at %s of %s now: %s", *key, error)
+        finally:
+            self._looking.discard(key)
 
     async def _begin(self, key: Key, who: str, fits: Callable[[Problem, float], bool] = lambda *_: True) -> int:
         def job(work: Work) -> Attempt | int:

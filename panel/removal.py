@@ -24,11 +24,12 @@ REPORTS = "calls.vmwatch.report"
 
 
 def forget(work: Work, name: str) -> None:
-    """The node's row, its epochs and its keys stay, so that nothing of it is ever registered twice."""
+    """The node's row, its epochs and its keys stay, so that nothing of it is ever registered twice; what it said last
+    of itself would be told of one that is added again under its name."""
     for uuid in work.draft.claims_of_node(name):
         work.draft.claims[uuid, name] = None
     node = work.draft.node(name) or Node()
-    work.draft.nodes[name] = structs.replace(node, wanted=work.draft.next_token())
+    work.draft.nodes[name] = structs.replace(node, wanted=work.draft.next_token(), status=b"")
     for kind in ENDED_WITH_IT:
         close_problem(work.draft, work.now, kind, name)
     decided(work.draft, work.now, name)

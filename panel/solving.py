@@ -9,6 +9,7 @@ from enum import StrEnum
 from msgspec import Struct
 from msgspec.structs import replace
 
+from vmwatch.panel.checkup import is_on_purpose
 from vmwatch.panel.problems import Kind, Phase, Problem, solved
 
 ADVICE: Mapping[str, str] = {
@@ -82,6 +83,8 @@ def next_at(problem: Problem) -> float:
     The first one comes a period after the problem opened: it may go away by itself, and a person may be quicker.
     """
     if not problem.automatic or not problem.is_open or problem.attempt or problem.gone:
+        return 0.0
+    if is_on_purpose(problem.object, problem.text):
         return 0.0
     return max(problem.first, problem.tried) + problem.period if problem.attempts < problem.most else 0.0
 

@@ -49,9 +49,12 @@ def _node_row(panel: Panel, row: NodeRow) -> dict[str, str]:
 
 
 def _service(panel: Panel, service: str, subject: str, state: str, seen: str) -> dict[str, str]:
-    """`check` and `checked`: the last check's result, and when; empty if there was none since the panel's start."""
+    """`check` and `checked`: the last check's result, and when; empty if there was none since the panel's start, or if
+    all that it found is over."""
     checked = panel.checks.last.get(subject)
     problems = [problem.type for problem in panel.board.problems() if problem.is_open and problem.object == subject]
+    if checked and checked.result.found and not any(found.kind in problems for found in checked.result.found):
+        checked = None
     return {
         "id": subject,
         "service": service,

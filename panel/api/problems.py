@@ -6,6 +6,7 @@ from typing import Any
 from msgspec import structs
 
 from vmwatch.panel.attempts import Attempts
+from vmwatch.panel.checkup import is_on_purpose
 from vmwatch.panel.convention import ApiError, Done, Form, Listing, Params, bad_value, missed
 from vmwatch.panel.convention import Kind as ErrorKind
 from vmwatch.panel.functions import ADMIN, OPERATORS, VIEWERS, WORKERS, Call, Function, Panel
@@ -162,7 +163,8 @@ def advice(problem: Problem) -> str:
 def row_of(panel: Panel, problem: Problem) -> dict[str, str]:
     """The row as the API shows it. `solver`: can it be solved from here? `advice`: what a person must do if not.
 
-    `next`: when it will be resolved automatically, empty if it will not. `attempts`: since it opened.
+    `next`: when it will be resolved automatically, empty if it will not. `attempts`: since it opened. `on_purpose`:
+    somebody seems to have stopped it.
     """
     muted = is_muted(problem, panel.board.maintenance, panel.clock.wall())
     solvable = panel.solvers.of(problem.type) is not None
@@ -185,6 +187,7 @@ def row_of(panel: Panel, problem: Problem) -> dict[str, str]:
         "attempts_most": str(problem.most),
         "muted": "yes" if muted else "no",
         "flapping": "yes" if problem.is_flapping else "no",
+        "on_purpose": "yes" if is_on_purpose(problem.object, problem.text) else "no",
         "solver": "yes" if solvable else "no",
         "advice": advice(problem),
     }

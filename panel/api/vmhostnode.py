@@ -12,11 +12,13 @@ from vmwatch.panel.hypervisors import LIBVIRT_URI, LIBVIRT_URI_ALLOWED
 from vmwatch.panel.knowledge import Node
 from vmwatch.panel.labels import time_label
 from vmwatch.panel.live import lag_label
+from vmwatch.panel.onemachine import node_there
 from vmwatch.panel.paging import Page
 from vmwatch.panel.recorder import Recorder
 from vmwatch.panel.removal import forget
 from vmwatch.panel.removed import decided, returned
 from vmwatch.panel.ssh import SSH_ADDRESS, SSH_ADDRESS_ALLOWED
+from vmwatch.panel.store import Host
 from vmwatch.panel.writer import Work
 from vmwatch.shared.messages import NODE_ID, NODE_ID_ALLOWED
 
@@ -49,13 +51,15 @@ async def edit(call: Call) -> Form | Done:
 
     def job(work: Work) -> None:
         host = work.hosts[row.name]
-        changed = replace(
+        way = replace(
             host,
             address=address if "address" in params else host.address,
             reach=reach if "reach" in params else host.reach,
             ssh=ssh if "ssh" in params else host.ssh,
-            **_install_changes(params),
         )
+        if _way(way) != _way(host):
+            _refuse_second(work, way)
+        changed = replace(way, **_install_changes(params))
         work.draft.nodes[row.name] = _node(work, row.name)
         decided(work.draft, work.now, row.name)
         work.writes.append(lambda recorder: recorder.save_host(changed))
@@ -83,7 +87,7 @@ async def delete(call: Call) -> Done:
     await call.panel.writer.do(job)
     told = {"stopped": "; ".join(f"{part.name}: {part.text}" for part in parts)} if parts else {}
     if managed := [host.name for host in hosts if host.reach]:
-        told["run"] = str(configurator(call).nodes_removed(managed).number)
+        told["run"] = str(configurator(call).nodes_removed(managed, parts).number)
     return Done({"elid": ", ".join(str(row.id) for row in rows), **told})
 
 
@@ -97,6 +101,7 @@ async def _add(call: Call, address: str, reach: str, ssh: str) -> Form | Done:
         host = work.hosts.get(name)
         if host is not None and not host.hidden and name not in returned(work.draft.all_problems().values()):
             raise ApiError(Kind.EXISTS, "name", f"there is a node {name!r} already", name)
+        _refuse_second(work, Host(0, name, address, reach, ssh=ssh))
         work.draft.nodes[name] = _node(work, name)
         decided(work.draft, work.now, name)
 
@@ -116,12 +121,25 @@ def _configured(call: Call, before: NodeRow | None) -> dict[str, str]:
     """A node that was added, or whose way changed, is configured in the background; `run`: where to look on."""
     name = before.name if before is not None else call.params.get("name")
     now = call.panel.writer.hosts[name]
-    way = (now.reach, now.ssh, now.address)
-    if before is not None and not before.removed and (before.reach, before.ssh, before.address) == way:
+    if before is not None and not before.removed and _way(before) == _way(now):
         return {}
     if not now.reach:
         return {}
     return {"run": str(configurator(call).node_added(name).number)}
+
+
+def _way(node: Host | NodeRow) -> tuple[str, str, str]:
+    return node.reach, node.ssh, node.address
+
+
+def _refuse_second(work: Work, wanted: Host) -> None:
+    """Two nodes on one machine would write one file in turn; who was removed and reports waits for a decision."""
+    undecided = returned(work.draft.all_problems().values())
+    others = (host for host in work.hosts.values() if host.name not in undecided)
+    if (there := node_there(others, wanted)) is not None:
+        field = "reach" if wanted.reach == "local" else "ssh"
+        text = f"the node {there.name} is on that machine already; each machine is one node"
+        raise ApiError(Kind.EXISTS, field, text, there.name)
 
 
 def _refuse_operator(call: Call) -> None:

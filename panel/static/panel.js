@@ -202,7 +202,7 @@
     row.querySelector(".lag").textContent = node.lag ? `${node.lag} s` : "–";
     row.querySelector(".vms").textContent = node.vms;
     row.querySelector(".version").textContent = node.version || "–";
-    row.querySelector(".status").replaceChildren(state(node.state), ...(node.removed ? [" ", make("span", "state muted", REMOVED)] : []), ...maintenance(node.maintenance));
+    row.querySelector(".status").replaceChildren(state(node.state), ...(node.removed ? [" ", make("span", "state muted removed", REMOVED)] : []), ...maintenance(node.maintenance));
     row.querySelector(".status").title = node.doubt;
     row.querySelectorAll("time").forEach(showTime);
     sign(row, node.ago);

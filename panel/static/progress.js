@@ -7,13 +7,21 @@
   const PAUSE_MS = 1000; // after an answer that did not come
   const WAIT_S = 5; // the panel holds its answer back for so long while there is nothing new
 
+  // As the other pages show times: 2026-03-01 12:00:00, where the browser is.
+  function moment(text) {
+    const time = document.createElement("time");
+    time.dateTime = time.title = text;
+    time.textContent = new Date(text).toLocaleString("sv-SE");
+    return time;
+  }
+
   function add(row) {
     const line = document.createElement("tr");
     if (/^(FAILED|MISSING)/.test(row.text)) line.className = "failed";
     for (const [name, text] of [["time", row.time], ["name", row.part], ["text", row.text]]) {
       const cell = document.createElement("td");
       cell.className = name;
-      cell.textContent = name === "time" ? new Date(text).toLocaleTimeString() : text;
+      cell.append(name === "time" ? moment(text) : text);
       line.append(cell);
     }
     table.tBodies[0].append(line);

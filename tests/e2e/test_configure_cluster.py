@@ -25,6 +25,7 @@ pytestmark = [needs_libvirtd(), needs_sshd(), needs_namespaces("iptables")]
 on_pages = test_pages.pytestmark
 SSH_PORT = 2222
 HEARTBEAT_S = 1
+SILENT_HEARTBEATS = 3
 LIMIT_S = 120.0
 LIMIT_MS = 120_000
 HERE, THERE = "kvm-01", "kvm-02"
@@ -50,6 +51,11 @@ class Cluster:
 
     def states(self) -> dict[str, str]:
         return {row["name"]: row["state"] for row in self.here.panel.rows("vmhostnode")}
+
+    def last_sign(self, node: str) -> float:
+        """When the panel heard last of it, by its own clock."""
+        (row,) = [row for row in self.here.panel.rows("vmhostnode") if row["name"] == node]
+        return moment(row["last_seen"])
 
     def vms(self) -> dict[str, str]:
         return {row["name"]: row["vmstatus"] for row in self.here.panel.rows("vm")}
@@ -147,15 +153,24 @@ def test_what_was_killed_for_good_is_found_by_the_next_check_and_brought_back_on
 
 def test_a_node_that_is_cut_off_is_silent_after_three_heartbeats_and_comes_back_by_itself(cluster: Cluster) -> None:
     cluster.settle()
+    beats = set[float]()
+    """The living node's signs of life, by the panel's clock: what counts a second here, however slow the machine is."""
+
+    def silence() -> Row | None:
+        beats.add(cluster.last_sign(HERE))
+        return cluster.problem("vmwatch_node_silent", THERE)
+
     cluster.elsewhere.cut()
     try:
-        told = wait_until(lambda: cluster.problem("vmwatch_node_silent", THERE), "the silence", LIMIT_S)
+        told = wait_until(silence, "the silence", LIMIT_S)
         assert told is not None
         assert cluster.states() == {HERE: "active", THERE: "silent"}
         assert cluster.vms()["db"] == "unknown"
-        (row,) = [row for row in cluster.here.panel.rows("vmhostnode") if row["name"] == THERE]
-        silent_s = moment(told["first"]) - moment(row["last_seen"])
-        assert silent_s >= 3 * HEARTBEAT_S - 1  # labels are whole seconds
+        lost, found = cluster.last_sign(THERE), moment(told["first"])
+        assert found - lost >= SILENT_HEARTBEATS * HEARTBEAT_S - 1  # it is judged by another clock than these labels
+        missed = [beat for beat in beats if lost < beat < found]
+        # One more, as the panel looks once a second, and one that the other node sent at the same time as the last one.
+        assert len(missed) <= SILENT_HEARTBEATS + 2, f"{len(missed)} heartbeats until it was noticed"
     finally:
         cluster.elsewhere.mend()
     cluster.settle()

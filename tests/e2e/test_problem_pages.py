@@ -116,3 +116,15 @@ def test_the_list_of_problems_changes_while_it_is_open(page: Page, panel: Solvin
     expect(page.locator("#live.off")).to_be_visible()
     panel.start()
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
+def test_nothing_of_the_list_is_cut_off_on_a_desktop(page: Page, panel: SolvingPanel) -> None:  # noqa: F811
+    elid = register(panel, "kvm-05")
+    sign_in(page, panel, "func=problems&state=unsolved")
+    page.set_viewport_size({"width": 1280, "height": 800})
+    row = page.locator(f'tr[data-key="{elid}"]')
+    expect(row).to_contain_text("next ")
+    found = page.locator("#found")
+    assert found.evaluate("card => card.scrollWidth <= card.clientWidth")
+    button = row.get_by_role("button", name="Solve now")
+    assert button.evaluate("button => button.scrollHeight <= button.clientHeight")

@@ -3,7 +3,9 @@
 On the page, and behind an sshd: `e2e/test_configure_cluster`.
 """
 
+import os
 import shutil
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +15,7 @@ from tests.testbed.stack import Row, short_folder
 from tests.testbed.supervised import PanelHost
 from tests.testbed.testdriver import TestDriverDaemon
 from tests.testbed.waiting import wait_until
+from vmwatch.shared.services import ServiceState
 
 pytestmark = needs_libvirtd()
 
@@ -55,5 +58,46 @@ def test_what_was_killed_for_good_is_found_by_the_next_check_and_brought_back_by
     (problem,) = unsolved(host, kind)
     host.vmwatch("solve", problem["id"])
     assert host.state(service).is_up
+    (row,) = (row for row in host.panel.rows("vmwatch.status") if row["object"] == problem["object"])
+    assert row["check"] == ""  # what the last check found is over, and there was no other one yet
     wait_until(lambda: ": ok: " in host.periodic(what), "all to be well", LIMIT_S)
     wait_until(lambda: not unsolved(host, kind), "the problem to be solved", LIMIT_S)
+
+
+def test_a_master_that_somebody_stopped_is_not_started_by_itself_and_one_that_crashes_later_is(host: PanelHost) -> None:
+    kind, subject = "vmwatch_master_stopped", "vmwatch-master"
+    host.manager.stop(subject)
+    # As its silence tells, which does not know why: at least once more it is looked at before anything is done.
+    host.panel.change("problems.register", type=kind, object=subject, level="error", description="no report comes")
+    (problem,) = unsolved(host, kind)
+    host.panel.change("problems.edit", elid=problem["id"], period="1")
+
+    def told() -> Row:
+        (row,) = unsolved(host, kind)
+        return row
+
+    wait_until(lambda: told()["on_purpose"] == "yes", "the stop to be told from a crash", LIMIT_S)
+    row = told()
+    assert (row["next"], row["automatic"], row["attempts"]) == ("", "on", problem["attempts"])
+    assert host.state(subject).state is ServiceState.STOPPED
+    host.vmwatch("solve", problem["id"])
+    wait_until(lambda: not unsolved(host, kind), "the problem to be solved", LIMIT_S)
+    host.kill_for_good(subject)
+    host.periodic("master")
+    wait_until(lambda: host.state(subject).is_up, "it to be started by itself", LIMIT_S)
+    wait_until(lambda: not unsolved(host, kind), "the problem to be solved", LIMIT_S)
+
+
+def test_services_that_a_dead_supervisord_left_behind_are_taken_over_by_the_next_one(host: PanelHost) -> None:
+    services = ("vmwatch-master", "vmwatch-node")
+    left = [host.state(service).pid for service in services]
+    os.kill(int((host.prefix / "supervisord.pid").read_text()), signal.SIGKILL)
+    wait_until(lambda: not host.kept.is_running, "supervisord to be gone", LIMIT_S)
+    host.start()
+    for service in services:
+        wait_until(lambda service=service: host.state(service).state is ServiceState.ENDED, "its own to give way")  # type: ignore[misc]
+    printed = host.vmwatch("configure")
+    for service, pid in zip(services, left, strict=True):
+        assert f"{service} runs as process {pid}, of which supervisord" in printed
+        assert host.state(service).is_up
+    assert "hears the master" in printed

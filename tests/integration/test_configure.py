@@ -104,6 +104,17 @@ def test_a_node_that_lacks_something_is_not_added_and_is_told_what(up: PanelHost
         conf.write_text(good)
 
 
+def test_a_second_node_on_one_machine_is_refused_and_leaves_the_first_as_it_is(up: PanelHost) -> None:
+    before = traces(up)
+    printed = up.vmwatch("node", "add", "kvm-09", "--local", code=1)
+    assert "the node kvm-01 is on that machine already" in printed
+    manual = up.panel.change("vmhostnode.edit", name="kvm-09")["tparams"]["elid"]["$"]
+    assert up.panel.change("vmhostnode.edit", elid=manual, reach="local")["error"]["$object"] == "reach"
+    up.panel.change("vmhostnode.delete", elid=manual)
+    assert traces(up) == before
+    assert [row["name"] for row in up.panel.rows("vmhostnode")] == ["kvm-01"]
+
+
 def test_services_that_were_stopped_are_problems_that_configuring_solves(up: PanelHost) -> None:
     up.panel.change("problems.register", type="vmwatch_node_stopped", object="kvm-01", description="it is stopped")
     for name in SERVICES:
@@ -240,6 +251,9 @@ def test_a_manual_node_that_drifts_is_told_until_it_has_what_its_file_is_to_say(
         write_by_hand()
         agent.signal(signal.SIGHUP)
         wait_until(lambda: "DRIFT" not in told(), "its heartbeat to tell of the new key")
+    up.vmwatch("node", "remove", "kvm-08")
+    up.vmwatch("configure", "--rotate-secret")
+    assert "DRIFT" not in up.vmwatch("node", "add", "kvm-08", "--manual")  # another one, of which nothing is known
     up.vmwatch("node", "remove", "kvm-08")
 
 

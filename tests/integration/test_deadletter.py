@@ -36,6 +36,13 @@ def run(prefix: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.parametrize("what", ["list", "replay", "discard"])
+def test_a_prefix_that_is_not_there_is_no_empty_list(tmp_path: Path, what: str) -> None:
+    done = run(tmp_path / "typo", what, *(() if what == "list" else ("--all",)))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"{tmp_path}/typo/var is no folder" in done.stderr
+
+
 def listed(prefix: Path) -> list[str]:
     return sorted(row.split("\t")[0] for row in run(prefix, "list").stdout.splitlines())
 

@@ -13,7 +13,7 @@ import pytest
 from tests.integration.test_supervisord import CONF_D, Supervisord, proxy_start
 from tests.testbed.service import command
 from tests.testbed.stack import SERVICE, Panel, Row
-from tests.testbed.waiting import wait_until
+from tests.testbed.waiting import free_port, wait_until
 
 LISTENER = "vmwatch-eventlistener"
 LIMIT_S = 120.0
@@ -69,6 +69,26 @@ class Listened(Supervisord):
     def listener_log(self) -> str:
         path = self.prefix / "var" / f"{LISTENER}.log"
         return path.read_text() if path.exists() else ""
+
+
+class OverTcp(Listened):
+    """It serves HTTP on a port, with a password, and no UNIX socket. Which services run is asked of the listener."""
+
+    account = 'environment=SUPERVISOR_USERNAME="ops",SUPERVISOR_PASSWORD="p:w@rd"'
+
+    def __init__(self, prefix: Path, panel: Panel) -> None:
+        super().__init__(prefix, panel)
+        path = prefix / "supervisord.conf"
+        server = f"[inet_http_server]\nport = 127.0.0.1:{free_port()}\nusername = ops\npassword = p:w@rd\n"
+        path.write_text(path.read_text().replace(f"[unix_http_server]\nfile = {prefix}/s.sock\n", server))
+        if self.account:
+            self.edit(LISTENER, "autostart=true", f"autostart=true\n{self.account}")
+
+
+class WithoutAccount(OverTcp):
+    """Nobody has given the listener its password."""
+
+    account = ""
 
 
 class Hurried(Listened):
@@ -135,11 +155,23 @@ def test_what_the_panel_could_not_hear_is_told_when_it_is_back(supervisord: List
     wait_until(lambda: json.loads(spool.read_text())["news"] == [], "nothing to wait any more", LIMIT_S)
 
 
+@pytest.mark.parametrize("supervisord", [Listened, OverTcp], indirect=True)
 def test_a_wrong_configuration_is_a_problem_at_once(supervisord: Listened, panel: Panel) -> None:
     supervisord.configure_node(stats_interval="often")
     supervisord.kept.start()
     (row,) = wait_until(lambda: supervisord.problems("vmwatch_node_stopped"), "the problem", LIMIT_S)
     assert "exit code 78" in row["description"]
+
+
+@pytest.mark.parametrize("supervisord", [WithoutAccount], indirect=True)
+def test_a_supervisord_that_may_not_be_asked_is_told_with_what_the_listener_lacks(
+    supervisord: Listened, panel: Panel
+) -> None:
+    supervisord.configure_node(stats_interval="often")
+    supervisord.kept.start()
+    wait_until(lambda: "401 Unauthorized; where its server has a password" in supervisord.listener_log, "it", LIMIT_S)
+    supervisord.configure_node()
+    assert supervisord.problems("vmwatch_node_stopped") == []
 
 
 def test_a_service_that_ends_again_and_again_is_a_problem(supervisord: Listened, panel: Panel) -> None:

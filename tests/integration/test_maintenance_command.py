@@ -94,6 +94,12 @@ def test_the_masters_is_shown_on_the_page_and_marked_for_the_probe(panel: Panel)
     assert mark(panel, "vmwatch-node") is None
 
 
+@pytest.mark.parametrize("time", ["0", "31d"])
+def test_a_time_that_is_not_allowed_is_told_in_the_operators_words(panel: Panel, time: str) -> None:
+    refused = vmwatch(panel, NODE, "--for", time)
+    assert (refused.returncode, refused.stderr) == (1, f"vmwatch: --for '{time}': from 1s to 30d is allowed\n")
+
+
 def test_it_ends_by_itself(panel: Panel) -> None:
     panel.change("vmwatch.maintenance.edit", elid=NODE, **{"for": "1"})
     wait_until(lambda: not panel.rows("vmwatch.maintenance"), "the end", LIMIT_S)

@@ -13,6 +13,7 @@ from vmwatch.panel.checkup import (
     Looked,
     Probed,
     Result,
+    is_on_purpose,
     is_unfinished,
     judge_by_life,
     judge_master,
@@ -68,10 +69,10 @@ def test_the_machine_and_its_agent_are_judged_apart(
 
 def test_who_stopped_an_agent_is_not_fought() -> None:
     (found,) = judge_node("kvm-01", WELL, Probed(CRITICAL, "stopped", "ended in order")).found
-    assert found.on_purpose
+    assert is_on_purpose("kvm-01", f"kvm-01: {found.text}")
     assert found.level is Level.WARNING
     (found,) = judge_node("kvm-01", WELL, Probed(CRITICAL, "crashed", "gone")).found
-    assert not found.on_purpose
+    assert not is_on_purpose("kvm-01", f"kvm-01: {found.text}")
     assert found.level is Level.ERROR
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from vmwatch.panel.problems import (
     FLAP_S,
@@ -195,6 +196,15 @@ def test_switched_off_it_is_not_tried(life: Life) -> None:
     life.problems[KEY] = Problem(1, *KEY, "error", "", START, START, automatic=False)
     life.wait(10 * USUAL_PERIOD_S)
     assert life.begun_at == []
+
+
+def test_what_was_stopped_on_purpose_is_not_tried_and_what_crashes_after_that_is(life: Life) -> None:
+    life.problems[KEY] = Problem(1, *KEY, "warning", "kvm-01: stopped: it ended in order", START, START)
+    life.wait(10 * USUAL_PERIOD_S)
+    assert life.begun_at == []
+    life.problems[KEY] = replace(life.one, text="kvm-01: crashed: it is gone")
+    life.wait(USUAL_PERIOD_S)
+    assert len(life.begun_at) == 1
 
 
 def test_an_object_is_muted_until_its_maintenance_ends(life: Life) -> None:
