@@ -204,8 +204,8 @@
     row.querySelector(".lag").textContent = node.lag ? `${node.lag} s` : "–";
     row.querySelector(".vms").textContent = node.vms;
     row.querySelector(".version").textContent = node.version || "–";
-    row.querySelector(".status").replaceChildren(state(node.state), ...(node.removed ? [" ", make("span", "state muted", REMOVED)] : []), ...maintenance(node.maintenance));
-    row.querySelector(".status").title = node.doubt;
+    row.querySelector(".status").replaceChildren(state(node.state), ...(node.removed ? [" ", make("span", "state muted", REMOVED)] : []),
+      ...(node.doubt ? [" ", make("span", "detail doubt", node.doubt)] : []), ...maintenance(node.maintenance));
     row.querySelectorAll("time").forEach(showTime);
     sign(row, node.ago);
     showSign(row);
