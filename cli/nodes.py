@@ -11,7 +11,7 @@ from vmwatch.cli.client import DEFAULT_URL, PanelClient, PanelError, Row, row_of
 from vmwatch.cli.options import Authority, Url, User, connect, console, given
 from vmwatch.cli.table import plain, show_table
 
-NODE_COLUMNS = ("id", "name", "state", "reach", "address", "ssh", "last_seen", "lag", "version")
+NODE_COLUMNS = ("id", "name", "state", "reach", "address", "ssh", "last_seen", "lag", "version", "removed", "doubt")
 LOOK_S = 5
 """The panel holds its answer back for so long while there is no new line."""
 LONG_S = 120.0

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from vmwatch.panel.inquiry import Inquiry
 from vmwatch.panel.knowledge import Draft
-from vmwatch.panel.problems import Kind, Level, close_problem, keep_problem, open_objects
+from vmwatch.panel.problems import MAX_TEXT, Kind, Level, close_problem, keep_problem, open_objects
 from vmwatch.panel.rules import Claim
 from vmwatch.shared.states import State
 
@@ -20,6 +20,7 @@ GRACE_S = 30.0
 Subject = str
 """A problem's object: a UUID, `name NAME` or `disk PATH`."""
 _NAME, _DISK = "name ", "disk "
+_SINCE = ", since "
 Disk = tuple[str, str]
 """(path, where that path means it)."""
 _K = TypeVar("_K")
@@ -31,6 +32,8 @@ class _Candidate:
 
     since: float
     since_wall: float
+    told: str = ""
+    """Since when, as its problem says it: also what an earlier run of the panel said."""
     inquiry: Inquiry = field(default_factory=Inquiry)
 
 
@@ -89,7 +92,8 @@ class Duplicates:
         self._touched.clear()
         for subject, candidate in self._found.items():
             if self._is_confirmed(draft, subject, candidate, now):
-                text = f"{self._text(draft, subject)}, since {label(candidate.since_wall)}"
+                candidate.told = candidate.told or _told(draft, subject) or label(candidate.since_wall)
+                text = f"{self._text(draft, subject)}{_SINCE}{candidate.told}"
                 keep_problem(draft, wall, Kind.DUPLICATE, subject, Level.ERROR, text)
         if all(_has_listed(draft, name) for name in nodes):
             # Before that a disk's other VM may only not be known again yet: the panel has just started.
@@ -169,6 +173,15 @@ def _part_of(draft: Draft, uuid: str) -> _Part:
 def _name(claims: Mapping[str, Claim]) -> str:
     """What the claim that speaks for the VM calls it, as near as matters here: the one that holds it, or the last."""
     return max(claims.values(), key=lambda claim: (claim.is_held, claim.turn)).name
+
+
+def _told(draft: Draft, subject: Subject) -> str:
+    """Since when a problem that is open says that its duplicate is there; empty if nothing is known of that."""
+    known = draft.problem((Kind.DUPLICATE, subject))
+    if known is None or not known.is_open or known.gone or len(known.text) >= MAX_TEXT:
+        return ""
+    _, found, since = known.text.rpartition(_SINCE)
+    return since if found else ""
 
 
 def _disk_subject(disk: Disk) -> Subject:

@@ -19,6 +19,7 @@ from vmwatch.panel.api.problems import (
     attempts_of,
     problem_of,
 )
+from vmwatch.panel.api.problems import about as problems_about
 from vmwatch.panel.api.problems import row_of as problem_row_of
 from vmwatch.panel.api.problems import select as select_problems
 from vmwatch.panel.api.vm import select as select_vms
@@ -176,7 +177,7 @@ class Pages:
         }
 
     async def _events(self, params: Params) -> dict[str, object]:
-        after = self._panel.board.last_event
+        after, version = self._panel.board.last_event, self._panel.board.problems_version
         chosen, before = Filter.of(params), params.whole("before", 1, MAX_ID)
         events = Events(self._panel.store)
         rows = await self._panel.read(lambda: events.newest(chosen, EVENTS_ON_PAGE, before))
@@ -184,6 +185,8 @@ class Pages:
         return {
             "after": after,
             "vm": None if vm is None else vm_fields(vm),
+            "version_of_problems": version,
+            "problems": [] if vm is None else problems_about(self._panel.board.problems(), vm.uuid),
             "rows": [row_of(*row) for row in reversed(rows)],
             # the whole of what the filter fits, whichever page this is
             "exported": {name: params.get(name) for name in EXPORTED if params.given(name)},

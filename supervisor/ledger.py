@@ -87,8 +87,9 @@ class NodeRecord:
     heard_at: float = 0.0
     life_at: float | None = None
     """Last sign of life."""
-    life_untold: bool = False
-    """A sign of life that the panel has not been told of."""
+    untold: dict[int, float] = field(default_factory=dict)
+    """Signs of life that the panel has not been told of: the last one of each epoch, in the order in which they came.
+    Of all epochs, or of two agents under one node_id the panel would hear only the one that always speaks last."""
     unsettled_bytes: int = 0
     newest_epoch: int = 0
     want_inventory: str = ""
@@ -165,7 +166,11 @@ class Ledger:
             if status := bytes(envelope.status):
                 record.status, record.answers = status, libvirt_answers(status)
         if alive:
-            record.life_at, record.life_untold = now, True
+            record.life_at = now
+            record.untold.pop(envelope.epoch, None)
+            record.untold[envelope.epoch] = now
+            if len(record.untold) > EPOCHS_MOST:
+                del record.untold[next(iter(record.untold))]
             if not was_alive or record.answers != answered:
                 self._came_to_life = True
                 self._presence_at = min(self._presence_at, now)
@@ -300,30 +305,28 @@ class Ledger:
             return None
         told = []
         for record in self.nodes.values():
-            if record.life_untold and self.is_alive(now, record):
-                stream = self.streams.get((record.name, record.epoch))
-                entry = ReportEntry(
-                    node=record.name,
-                    epoch=record.epoch,
-                    base=stream.base if stream else 0,
-                    agent=record.agent,
-                    live=True,
-                    interval=record.interval,
-                )
-                if record.status:  # an empty Raw would be encoded as nothing at all, which is no JSON
-                    entry.status = Raw(record.status)
-                told.append(entry)
+            limit_s = LIFE_INTERVALS * record.interval
+            told += [self._sign_of_life(record, epoch) for epoch, at in record.untold.items() if now - at < limit_s]
+            record.untold.clear()
         self._came_to_life = False
         self._presence_told = {entry.node for entry in told}
-        for name in self._presence_told:
-            self.nodes[name].life_untold = False
         return told
+
+    def _sign_of_life(self, record: NodeRecord, epoch: int) -> ReportEntry:
+        stream = self.streams.get((record.name, epoch))
+        entry = ReportEntry(record.name, epoch, stream.base if stream else 0, agent=record.agent, live=True)
+        entry.interval = record.interval
+        if record.status and epoch == record.epoch:  # an empty Raw would be encoded as nothing, which is no JSON
+            entry.status = Raw(record.status)
+        return entry
 
     def presence_done(self, now: float, delivered: bool) -> None:
         """The panel has, or has not, taken the last `presence`."""
         for name in self._presence_told or ():
-            if not delivered and name in self.nodes:
-                self.nodes[name].life_untold = True
+            record = self.nodes.get(name)
+            if not delivered and record is not None and record.life_at is not None and not record.untold:
+                # The last one alone: told twice, since only the answer was lost, an earlier epoch would speak again.
+                record.untold[record.epoch] = record.life_at
         self._presence_told = None
         if not delivered:
             self._presence_at = now + BEACON_S

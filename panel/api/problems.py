@@ -50,6 +50,16 @@ def select(found: list[Problem], params: Params) -> list[Problem]:
     return sorted(chosen, key=lambda one: (not one.is_open, _ORDER.get(one.level, 4), -one.last, one.id))
 
 
+def about(found: list[Problem], uuid: str) -> list[Problem]:
+    """Those open that are about a VM: it is their object, or one of the VMs of a duplicate by name or disk."""
+    mine = (
+        one
+        for one in found
+        if one.is_open and (one.object == uuid or (one.type == Kind.DUPLICATE and f"({uuid})" in one.text))
+    )
+    return sorted(mine, key=lambda one: one.id)
+
+
 async def register(call: Call) -> Done:
     """Somebody noticed a problem: `type`, `object`, `level`, `description`. The same one again counts up."""
     params = call.params

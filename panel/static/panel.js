@@ -11,7 +11,8 @@
   const body = document.querySelector("#rows tbody");
   const whole = document.body.dataset.whole === "yes";
   // Of these pages parts are drawn anew by the panel when the number of the last change differs.
-  const versioned = { problems: "problems", problem: "problems", installations: "installations" }[page];
+  const versioned = { problems: "problems", problem: "problems", installations: "installations" }[page]
+    || (document.getElementById("subject") && "problems");
   const rows = new Map();
   const signs = new Map(); // by node, in this browser's time: when its last sign of life was
   let connected = false;
@@ -184,6 +185,7 @@
     if (!card || card.dataset.uuid !== vm.uuid) return;
     card.querySelector("h2").textContent = vm.name;
     card.querySelector(".status").replaceChildren(state(vm.state));
+    card.querySelector(".installing").replaceChildren(...(vm.install ? [installations(vm.uuid, vm.install)] : []));
     card.querySelector(".node").textContent = vm.node;
     card.querySelector(".node").href = `/vmmgr?${new URLSearchParams({ func: "vm", hostnode: vm.node })}`;
     card.querySelector(".since").replaceChildren(moment(vm.since));
@@ -202,8 +204,8 @@
     row.querySelector(".lag").textContent = node.lag ? `${node.lag} s` : "–";
     row.querySelector(".vms").textContent = node.vms;
     row.querySelector(".version").textContent = node.version || "–";
-    row.querySelector(".status").replaceChildren(state(node.state), ...(node.removed ? [" ", make("span", "state muted removed", REMOVED)] : []), ...maintenance(node.maintenance));
-    row.querySelector(".status").title = node.doubt;
+    row.querySelector(".status").replaceChildren(state(node.state), ...(node.removed ? [" ", make("span", "state muted removed", REMOVED)] : []),
+      ...(node.doubt ? [" ", make("span", "detail doubt", node.doubt)] : []), ...maintenance(node.maintenance));
     row.querySelectorAll("time").forEach(showTime);
     sign(row, node.ago);
     showSign(row);
@@ -248,6 +250,7 @@
       change.vms.forEach(applySubject);
       change.events.forEach(applyEvent);
       document.getElementById("empty").hidden = rows.size > 0;
+      if (versioned) applyVersion(change);
     } else if (versioned) {
       applyVersion(change);
     } else if (page === "vmhostnode") {

@@ -116,6 +116,25 @@ def test_a_duplicate_is_still_one_after_a_restart_of_the_panel(pair: Pair) -> No
     assert [(one.object, one.count) for one in pair.found] == [(UUID, 1)]
 
 
+def test_a_duplicate_says_after_a_restart_of_the_panel_since_when_it_is_there_and_not_since_when_the_panel_is(
+    pair: Pair,
+) -> None:
+    both_run(pair)
+    pair.turn(60)
+    [before] = pair.found
+    again = Cluster(pair.cluster.known, now=90_000.0)
+    again.watch.duplicates.touch(again.known.vms)
+    pair.cluster = again
+    pair.turn(5)
+    [after] = pair.found
+    assert (after.text, after.last) == (before.text, before.last)
+    pair.show(B, domain("shutoff"))
+    pair.turn(2)
+    both_run(pair)
+    pair.turn(60)
+    assert pair.found[0].text != before.text, "this one is another, and began later"
+
+
 def test_a_paused_vm_counts_and_one_that_is_defined_on_two_nodes_does_not(pair: Pair) -> None:
     pair.show(B, domain("shutoff"))
     pair.turn(120)

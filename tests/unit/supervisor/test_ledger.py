@@ -57,10 +57,10 @@ class Bench:
     def receive(self, *messages: bytes, node: str = "n1", base: int = 1, epoch: int = EPOCH) -> list[Entry]:
         return self.ledger.receive(self.now, node, envelope(*messages, base=base, epoch=epoch))
 
-    def heartbeat(self, node: str = "n1", status: bytes = b"", interval: float = 10.0) -> None:
+    def heartbeat(self, node: str = "n1", status: bytes = b"", interval: float = 10.0, epoch: int = EPOCH) -> None:
         """A frame that proves that the node lives."""
         heard = Heard("m1", self.ack(node).stamp)
-        frame = envelope(heard=heard, status=status, interval=interval)
+        frame = envelope(heard=heard, status=status, interval=interval, epoch=epoch)
         self.ledger.receive(self.now, node, frame)
 
     def acks(self) -> list[tuple[str, Acknowledgement]]:
@@ -149,9 +149,7 @@ class TestHostileKeyHolder:
     """A node whose key is in the wrong hands: it may say what it likes of itself, and hurts nobody else."""
 
     @pytest.mark.parametrize("value", [b"[" * 40 + b"]" * 40, b'"\xff"'])
-    def test_a_message_that_would_spoil_a_report_goes_on_without_its_contents(
-        self, bench: Bench, value: bytes
-    ) -> None:
+    def test_a_message_that_would_spoil_a_report_goes_on_without_its_contents(self, bench: Bench, value: bytes) -> None:
         raw = b'{"seq":1,"prev":0,"type":"event","vm":{"uuid":"vm-1"},"x":%b}' % value
         (entry, neighbour) = bench.receive(raw, message(2))
         assert entry.raw == b'{"seq":1,"prev":0,"type":"unreadable"}'
@@ -404,6 +402,28 @@ class TestPresence:
         assert [entry.node for entry in told] == ["n1"]
         bench.ledger.presence_done(bench.now, delivered=False)
         assert bench.ledger.presence(bench.now + 40.0) == []
+
+    def test_of_two_agents_under_one_node_id_both_are_told_however_their_heartbeats_lie(self, bench: Bench) -> None:
+        for first, last in ((EPOCH, EPOCH + 1), (EPOCH + 1, EPOCH)):
+            bench.heartbeat(epoch=first)
+            bench.heartbeat(epoch=last, status=b'{"rows":3}')
+            told = bench.ledger.presence(bench.now + PRESENCE_S)
+            assert told is not None
+            assert [(entry.node, entry.epoch, entry.live) for entry in told] == [
+                ("n1", first, True),
+                ("n1", last, True),
+            ]
+            assert [bytes(entry.status) for entry in told] == [b"", b'{"rows":3}']
+            bench.ledger.presence_done(bench.now, delivered=True)
+
+    def test_an_epoch_that_has_ended_is_not_told_of_again_when_an_answer_was_lost(self, bench: Bench) -> None:
+        bench.heartbeat()
+        bench.heartbeat(epoch=EPOCH + 1)
+        bench.ledger.presence(bench.now)
+        bench.ledger.presence_done(bench.now, delivered=False)
+        told = bench.ledger.presence(bench.now + BEACON_S)
+        assert told is not None
+        assert [entry.epoch for entry in told] == [EPOCH + 1]
 
     def test_a_node_that_comes_to_life_is_told_without_delay(self, bench: Bench) -> None:
         bench.ledger.presence(bench.now)
