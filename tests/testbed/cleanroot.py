@@ -12,13 +12,12 @@ import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import pytest
 
 from tests.testbed.daemon import needed_programs
 from tests.testbed.waiting import wait_until
+from tests.testbed.withblock import WithBlock
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / "build" / "clean-root"
@@ -104,7 +103,7 @@ def _run_apart(command: Sequence[str]) -> str:
     return (done.stdout[-4000:] or "without a word") if done.returncode else ""
 
 
-class CleanRoot:
+class CleanRoot(WithBlock):
     """One use of it. `shared`: folders of this machine that are seen at the same place inside."""
 
     def __init__(self, folder: Path, *shared: Path) -> None:
@@ -113,25 +112,12 @@ class CleanRoot:
         self._outer: subprocess.Popen[str] | None = None
         self._first = 0
 
-    def __enter__(self) -> Self:
-        try:
-            self._start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     @property
     def path(self) -> Path:
         """Its files, as this machine sees them."""
         return Path(f"/proc/{self._first}/root")
 
-    def _start(self) -> None:
+    def begin(self) -> None:
         mount_point = self._folder / "mnt"
         mount_point.mkdir(parents=True)
         apart = ["unshare", "--mount", "--pid", "--net", "--uts", "--ipc", "--fork", "--kill-child"]

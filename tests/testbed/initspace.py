@@ -11,13 +11,12 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import psutil
 import pytest
 
 from tests.testbed.waiting import wait_until
+from tests.testbed.withblock import WithBlock
 from vmwatch.cli.kept import Kept
 
 PACKAGING = Path(__file__).parents[2] / "packaging"
@@ -25,7 +24,7 @@ CHECKOUT = Path(__file__).parents[2]
 MASK = 'for folder in {folders}; do if [ -d "$folder" ]; then mount -t tmpfs -o mode=755 tmpfs "$folder"; fi; done\n'
 
 
-class InitSpace:
+class InitSpace(WithBlock):
     """`script`: a shell's words as process 1, which must end in an init. `cgroup`: the group that it gets, if any."""
 
     def __init__(self, folder: Path, masked: Sequence[str], script: str, cgroup: Path | None = None) -> None:
@@ -41,19 +40,6 @@ class InitSpace:
         self.kept = Kept(command, log=folder / "init.log")
         self.pid = 0
         """Of its process 1, as this machine counts."""
-
-    def __enter__(self) -> Self:
-        try:
-            self._start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Process 1 ends, and with it everything within."""
@@ -84,7 +70,7 @@ class InitSpace:
         """Whether its init is up."""
         return (self.path("/run") / "up").exists()
 
-    def _start(self) -> None:
+    def begin(self) -> None:
         outer = psutil.Process(self.kept.start())
         [inner] = wait_until(lambda: self._living(outer).children(), "process 1 to start")
         self.pid = inner.pid
