@@ -78,6 +78,17 @@ def test_the_first_node_is_set_up_by_systemd_and_its_events_arrive(booted: Boote
     booted.assert_nothing_failed()
 
 
+def test_the_panels_user_may_restart_the_services_and_nothing_else(booted: Booted) -> None:
+    """By polkit's rule, asked of the real polkitd."""
+    ask = ("setpriv", "--reuid=vmwatch", "--regid=vmwatch", "--init-groups", "--no-new-privs", "systemctl")
+    before = booted.pids()
+    booted.root.run(*ask, "--no-ask-password", "restart", "vmwatch-master")
+    assert booted.pids()["vmwatch-master"] != before["vmwatch-master"]
+    for words in (("restart", "cron"), ("disable", "vmwatch-master")):
+        booted.root.run(*ask, "--no-ask-password", *words, code=1)
+    assert booted.root.run("systemctl", "is-enabled", "vmwatch-master").strip() == "enabled"
+
+
 def test_the_agent_comes_back_by_itself_after_a_restart_of_libvirtd_and_nothing_has_failed(booted: Booted) -> None:
     booted.wait_until_connected()
     before = booted.pids()
