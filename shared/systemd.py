@@ -13,6 +13,9 @@ BOOTED = Path("/run/systemd/system")
 CALL_LIMIT_S = 60.0
 """A stop takes 15 s at most (TimeoutStopSec), and a start as long as the service needs to be ready."""
 ASK_LIMIT_S = 10.0
+ENVIRONMENT = {"LC_ALL": "C", "SYSTEMCTL_SKIP_SYSV": "1"}
+"""Where a System V script of the same name lies beside the unit, as Debian's packages have it, systemctl would have its
+links in /etc/rc?.d made too: nobody there needs them, and a hardened unit may not write there."""
 SHOWN = (
     "LoadState",
     "ActiveState",
@@ -93,7 +96,7 @@ class Systemd:
 
     def _run(self, limit_s: float, *words: str) -> "subprocess.CompletedProcess[str]":
         command = [*self._command, *words]
-        return call_manager(command, f"systemctl {' '.join(words)}", limit_s, {"LC_ALL": "C"})
+        return call_manager(command, f"systemctl {' '.join(words)}", limit_s, ENVIRONMENT)
 
 
 def parse_show(text: str) -> dict[str, str]:

@@ -6,8 +6,6 @@
 
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import psutil
 
@@ -16,6 +14,7 @@ from bench.killing.ledger import keep_in_outbox, keep_in_panel
 from bench.killing.programs import GeneratorService, Program, Programs
 from bench.killing.schedule import Kill, Target
 from tests.testbed.stack import Stack
+from tests.testbed.withblock import WithBlock
 from vmwatch.shared.exits import Exit
 
 NODE, GENERATOR = "kvm", "gen"
@@ -24,7 +23,7 @@ NODES = {Target.NODE: NODE, Target.LIBVIRTD: NODE, Target.GENERATOR: GENERATOR}
 WORKERS = 2
 
 
-class Installation:
+class Installation(WithBlock):
     """Runs in a `with` block; what was killed or ended is started again at once until `stop`."""
 
     def __init__(self, folder: Path, seed: int, pace: float) -> None:
@@ -39,17 +38,7 @@ class Installation:
         self.stack: Stack
         self.programs: Programs
 
-    def __enter__(self) -> Self:
-        try:
-            self._begin()
-        except BaseException:
-            self._open.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         self._open.close()
 
     def kill(self, kill: Kill) -> bool:
@@ -74,7 +63,7 @@ class Installation:
             troubles += _end(program)
         return troubles
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
         self._open.callback(self.hypervisor.close)
         stack = self.stack = Stack(self._folder, workers=WORKERS)
         keep_in_panel(self.panel_database)

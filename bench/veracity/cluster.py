@@ -9,8 +9,6 @@ import sys
 import threading
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from bench.killing.programs import LOOK_EVERY_S, ROOT, Program
 from bench.veracity.operations import TRANSIENT, Operator, RealOperator
@@ -22,6 +20,7 @@ from tests.testbed.stack import Stack
 from tests.testbed.testdriver import TestDriverDaemon
 from tests.testbed.waiting import LOOPBACK, free_port, free_port_pair
 from tests.testbed.wire import Wire
+from tests.testbed.withblock import WithBlock
 from vmwatch.shared.exits import Exit
 
 
@@ -69,7 +68,7 @@ class Tending:
                 program.tend()
 
 
-class Cluster:
+class Cluster(WithBlock):
     """Runs in a `with` block."""
 
     def __init__(self, folder: Path, course: Course) -> None:
@@ -89,17 +88,7 @@ class Cluster:
         self.stack: Stack
         self._tending: Tending
 
-    def __enter__(self) -> Self:
-        try:
-            self._begin()
-        except BaseException:
-            self._open.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         self._open.close()
 
     def daemon(self, node: str) -> TestDriverDaemon | Hypervisor:
@@ -124,7 +113,7 @@ class Cluster:
         self._open.callback(self._tending.stop)
         self._tending.start()
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
         for daemon in (*self.many.values(), *self.real.values()):
             daemon.start()
         self.stack = self._open.enter_context(Stack(self._folder))

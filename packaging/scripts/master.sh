@@ -10,19 +10,24 @@ before_install() {
     refuse_beside_vmmanager
 }
 
-# What it needs on this machine, whether it is new or not.
-prepare() {
-    find_folders
+# Users, and whose the folders and files are; without a package packaging/rights calls it.
+give_rights() {
     make_user vmwatch
     folder "$ETC" root vmwatch 1775 vmwatch
     folder "$VAR" root vmwatch-node 1775 vmwatch
     folder "$VAR/run" root vmwatch-node 1775 vmwatch
-    own_files vmwatch "$ETC"/vmwatch-master.conf* "$ETC"/vmwatch-ssh-k* "$VAR"/vmwatch-master.* "$VAR"/vmwatch-panel.* \
-        "$VAR"/vmwatch-periodic.* "$VAR"/vmwatch-eventlistener.* "$VAR"/run/vmwatch-master.* "$VAR"/run/vmwatch-panel.* \
-        "$VAR"/run/vmwatch-periodic*
+    own_files vmwatch "$ETC"/vmwatch-master.conf* "$ETC"/vmwatch-ssh-k* "$ETC"/vmwatch-libvirt-* \
+        "$VAR"/vmwatch-master.* "$VAR"/vmwatch-panel.* "$VAR"/vmwatch-periodic.* "$VAR"/vmwatch-eventlistener.* \
+        "$VAR"/run/vmwatch-master.* "$VAR"/run/vmwatch-panel.* "$VAR"/run/vmwatch-periodic*
     if ! is_external; then
         own_files vmwatch "$ETC/vmmgr.conf"
     fi
+}
+
+# What it needs on this machine, whether it is new or not.
+prepare() {
+    find_folders
+    give_rights
     link_healthcheck master
     reload_systemd
 }
@@ -79,7 +84,8 @@ purge() {
     find_folders
     # shellcheck disable=SC2086 # several words
     remove_state $SERVICES vmwatch-periodic vmwatch-eventlistener
-    remove_files "$ETC"/vmwatch-ssh-key* "$ETC"/.vmwatch-ssh-k* "$ETC"/vmwatch-ssh-known-hosts*
+    remove_files "$ETC"/vmwatch-ssh-key* "$ETC"/.vmwatch-ssh-k* "$ETC"/vmwatch-ssh-known-hosts* \
+        "$ETC"/vmwatch-libvirt-* "$ETC"/.vmwatch-libvirt-*
     if ! is_external && [ -z "$(vmmanager_file)" ]; then
         remove_files "$ETC/vmmgr.conf"
     fi

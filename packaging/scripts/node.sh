@@ -9,9 +9,8 @@ before_install() {
     refuse_beside_vmmanager
 }
 
-# What it needs on this machine, whether it is new or not.
-prepare() {
-    find_folders
+# Users, and whose the folders and files are; without a package packaging/rights calls it.
+give_rights() {
     make_user vmwatch-node
     if [ ! -d "$ETC" ]; then
         folder "$ETC" root root 0755 vmwatch-node
@@ -19,6 +18,12 @@ prepare() {
     folder "$VAR" root vmwatch-node 1775 vmwatch-node
     folder "$VAR/run" root vmwatch-node 1775 vmwatch-node
     own_files vmwatch-node "$ETC"/vmwatch-node.conf* "$VAR"/vmwatch-node.* "$VAR"/run/vmwatch-node.*
+}
+
+# What it needs on this machine, whether it is new or not.
+prepare() {
+    find_folders
+    give_rights
     link_healthcheck node
     reload_systemd
 }

@@ -13,6 +13,8 @@ from tests.testbed.installed import HOST_FILE, PREFIX, Installed, described
 from tests.testbed.stream import Stream, assert_whole_within_runs
 from tests.testbed.testdriver import TestDriverDaemon
 from tests.testbed.waiting import wait_until
+from vmwatch.panel.libvirtssh import SCRIPT
+from vmwatch.panel.ssh import CONTROL, INSTALL
 from vmwatch.shared.exits import Exit
 
 pytestmark = [needs_libvirtd(), *needs_clean_root()]
@@ -36,6 +38,13 @@ def plant(machine: Installed, *names: str) -> dict[str, tuple[int, int, int, str
         path.chmod(0o640)
     folders = {str(path) for name in names for path in Path(name).parents if str(path).startswith(PREFIX)}
     return {name: described(machine.file(name)) for name in (*names, *folders)}
+
+
+def plant_keys(machine: Installed) -> None:
+    """What the panel makes for nodes over SSH, by its own names."""
+    for name in (CONTROL.key, INSTALL.key, SCRIPT):
+        for suffix in ("", ".pub"):
+            machine.file(f"{ETC}/{name}{suffix}").touch()
 
 
 def assert_unchanged(machine: Installed, planted: dict[str, tuple[int, int, int, str]]) -> None:
@@ -98,6 +107,7 @@ def test_packages_install_upgrade_under_load_without_a_lost_event_and_purge_to_n
     # What was configured before runs again when its package comes back.
     machine.dpkg(packages.newer_node)
     assert_runs(machine, "vmwatch-node")
+    plant_keys(machine)
     machine.purge()
     assert machine.installed() == []
     after = machine.files()

@@ -12,13 +12,13 @@ import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import ClassVar
 
 import pytest
 
 from tests.testbed.daemon import needed_programs
 from tests.testbed.waiting import wait_until
+from tests.testbed.withblock import WithBlock
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / "build" / "clean-root"
@@ -72,6 +72,26 @@ def base() -> Path:
     return made
 
 
+def base_with(name: str, *packages: str) -> Path:
+    """The same with some packages of the distribution installed; nothing of them is started."""
+    made = CACHE / f"{SUITE}-{name}"
+    if not (made / ".complete").exists():
+        shutil.rmtree(made, ignore_errors=True)
+        subprocess.run(["cp", "--archive", str(base()), str(made)], check=True)  # devices as devices
+        (made / ".complete").unlink()
+        policy = made / "usr" / "sbin" / "policy-rc.d"
+        policy.write_text("#!/bin/sh\nexit 101\n")
+        policy.chmod(0o755)
+        install = "apt-get update && apt-get --yes --no-install-recommends install"
+        told = _run_apart(
+            ["sh", "-euc", f'mount -t proc proc "$0/proc"; chroot "$0" sh -c "{install} $*"', str(made), *packages]
+        )
+        assert told == "", told
+        policy.unlink()
+        (made / ".complete").touch()
+    return made
+
+
 def fetch(packages: Sequence[Path], *names: str) -> None:
     """Load into the base what these packages depend on, and what `names` names, without installing any of it."""
     made = base()
@@ -104,8 +124,13 @@ def _run_apart(command: Sequence[str]) -> str:
     return (done.stdout[-4000:] or "without a word") if done.returncode else ""
 
 
-class CleanRoot:
+class CleanRoot(WithBlock):
     """One use of it. `shared`: folders of this machine that are seen at the same place inside."""
+
+    first_process: ClassVar[str] = FIRST_PROCESS
+    """A shell's words that mount the root and say `ready`. Arguments: where to mount, the base, what is shared."""
+    more_apart: ClassVar[tuple[str, ...]] = ()
+    """More options of unshare."""
 
     def __init__(self, folder: Path, *shared: Path) -> None:
         self._folder = folder
@@ -113,31 +138,27 @@ class CleanRoot:
         self._outer: subprocess.Popen[str] | None = None
         self._first = 0
 
-    def __enter__(self) -> Self:
-        try:
-            self._start()
-        except BaseException:
-            self.close()
-            raise
-        return self
+    @property
+    def base(self) -> Path:
+        """What it begins with."""
+        return base()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def entering(self, command: Sequence[str]) -> Sequence[str]:
+        """How its first command is started."""
+        return command
 
     @property
     def path(self) -> Path:
         """Its files, as this machine sees them."""
         return Path(f"/proc/{self._first}/root")
 
-    def _start(self) -> None:
+    def begin(self) -> None:
         mount_point = self._folder / "mnt"
         mount_point.mkdir(parents=True)
-        apart = ["unshare", "--mount", "--pid", "--net", "--uts", "--ipc", "--fork", "--kill-child"]
-        first = ["sh", "-c", FIRST_PROCESS, "sh", str(mount_point), str(base()), *map(str, self._shared)]
+        apart = ["unshare", "--mount", "--pid", "--net", "--uts", "--ipc", *self.more_apart, "--fork", "--kill-child"]
+        first = ["sh", "-c", self.first_process, "sh", str(mount_point), str(self.base), *map(str, self._shared)]
         self._outer = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", *apart, *first],
+            self.entering(["setpriv", "--pdeathsig", "KILL", *apart, *first]),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

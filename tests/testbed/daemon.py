@@ -11,13 +11,13 @@ import uuid
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from types import TracebackType
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import libvirt
 import pytest
 
 from tests.testbed.waiting import wait_until
+from tests.testbed.withblock import WithBlock
 from vmwatch.cli.kept import Kept, keeper_command
 
 SOCKETS_PARENT = Path("/tmp")
@@ -91,7 +91,7 @@ _quiet: list[None] = []
 _quiet_lock = threading.Lock()
 
 
-class PrivateDaemon:
+class PrivateDaemon(WithBlock):
     """One private libvirtd: started, killed, frozen and started again; after `close` nothing of it is left.
 
     It starts when the `with` block is entered. `folder` receives its configuration and its log, and stays for the
@@ -122,18 +122,8 @@ class PrivateDaemon:
         for public in (self.sockets, self._listening):
             public.chmod(0o755)  # whatever the umask is: an agent of another user must get through
 
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def begin(self) -> None:
+        self.start()
 
     @property
     def uri(self) -> str:

@@ -4,20 +4,20 @@ Its init is process 1 of a PID namespace, so everything that it ever started end
 /run and the like goes to file systems in memory of its mount namespace. Nothing of it is seen by this machine.
 """
 
-import contextlib
 import os
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import psutil
 import pytest
 
+from tests.testbed import controlgroup
+from tests.testbed.controlgroup import ControlGroup
 from tests.testbed.waiting import wait_until
+from tests.testbed.withblock import WithBlock
 from vmwatch.cli.kept import Kept
 
 PACKAGING = Path(__file__).parents[2] / "packaging"
@@ -25,10 +25,10 @@ CHECKOUT = Path(__file__).parents[2]
 MASK = 'for folder in {folders}; do if [ -d "$folder" ]; then mount -t tmpfs -o mode=755 tmpfs "$folder"; fi; done\n'
 
 
-class InitSpace:
+class InitSpace(WithBlock):
     """`script`: a shell's words as process 1, which must end in an init. `cgroup`: the group that it gets, if any."""
 
-    def __init__(self, folder: Path, masked: Sequence[str], script: str, cgroup: Path | None = None) -> None:
+    def __init__(self, folder: Path, masked: Sequence[str], script: str, cgroup: ControlGroup | None = None) -> None:
         self.folder = folder
         self._cgroup = cgroup
         text = "set -e\n" + MASK.format(folders=" ".join(masked)) + script
@@ -36,30 +36,16 @@ class InitSpace:
         unshare = ["unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
         command = [*unshare, *(["--cgroup"] if cgroup else []), "sh", str(folder / "init.sh")]
         if cgroup:
-            cgroup.mkdir()
-            command = ["sh", "-c", f"echo $$ >{cgroup}/cgroup.procs; exec \"$@\"", "sh", *command]
+            command = cgroup.entering(command)
         self.kept = Kept(command, log=folder / "init.log")
         self.pid = 0
         """Of its process 1, as this machine counts."""
-
-    def __enter__(self) -> Self:
-        try:
-            self._start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Process 1 ends, and with it everything within."""
         self.kept.close()
         if self._cgroup is not None:
-            wait_until(self._removed, "its control groups to be empty")
+            self._cgroup.remove()
 
     @property
     def enter(self) -> tuple[str, ...]:
@@ -84,7 +70,7 @@ class InitSpace:
         """Whether its init is up."""
         return (self.path("/run") / "up").exists()
 
-    def _start(self) -> None:
+    def begin(self) -> None:
         outer = psutil.Process(self.kept.start())
         [inner] = wait_until(lambda: self._living(outer).children(), "process 1 to start")
         self.pid = inner.pid
@@ -93,16 +79,6 @@ class InitSpace:
     def _living(self, outer: psutil.Process) -> psutil.Process:
         assert self.kept.is_running, f"it has ended:\n{self.log}"
         return outer
-
-    def _removed(self) -> bool:
-        if self._cgroup is None or not self._cgroup.exists():
-            return True
-        for group in sorted(self._cgroup.rglob("*/"), reverse=True):
-            with contextlib.suppress(OSError):
-                group.rmdir()
-        with contextlib.suppress(OSError):
-            self._cgroup.rmdir()
-        return not self._cgroup.exists()
 
 
 class SysvSpace(InitSpace):
@@ -167,20 +143,12 @@ class SystemdSpace(InitSpace):
             "export container=vmwatch",
             f"exec {self.SYSTEMD} --system --unit=multi-user.target --show-status=0 --log-target=null",
         ]
-        group = _cgroup2() / f"vmwatch-{os.getpid()}-{folder.name}"
+        group = ControlGroup(f"vmwatch-{os.getpid()}-{folder.name}")
         super().__init__(folder, self.MASKED, "\n".join(lines), group)
 
     def serves(self) -> bool:
         told = self.run("systemctl", "is-active", "multi-user.target")
         return told.stdout.strip() == "active"
-
-
-def _cgroup2() -> Path:
-    for line in Path("/proc/mounts").read_text().splitlines():
-        _, point, kind, *_ = line.split(" ")
-        if kind == "cgroup2":
-            return Path(point)
-    raise RuntimeError("no cgroup2 is mounted")
 
 
 @cache
@@ -199,7 +167,7 @@ def _why_no_systemd() -> str:
     if not SystemdSpace.SYSTEMD.exists():
         return f"{SystemdSpace.SYSTEMD} is not installed"
     try:
-        trial = _cgroup2() / f"vmwatch-trial-{os.getpid()}"
+        trial = controlgroup.root() / f"vmwatch-trial-{os.getpid()}"
         trial.mkdir()
         trial.rmdir()
     except (OSError, RuntimeError) as error:

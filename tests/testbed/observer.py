@@ -5,10 +5,10 @@ import os
 import re
 import subprocess
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from tests.testbed.waiting import wait_until
+from tests.testbed.withblock import WithBlock
 
 LINE = re.compile(r"event '(?P<kind>[^']+)' for domain '(?P<domain>.*?)'(?:: (?P<rest>.*))?$")
 """Found anywhere in a line: the time stands before it."""
@@ -52,7 +52,7 @@ def parse(line: str) -> Observed | None:
     return Observed(match["domain"], event, LIFECYCLE_DETAIL.get(phrase, phrase))
 
 
-class Observer:
+class Observer(WithBlock):
     """Watches one libvirtd from `with` on; `events` grows as they come.
 
     It ends by itself when libvirtd does; after a restart a new one is needed.
@@ -65,17 +65,10 @@ class Observer:
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
 
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
+    def begin(self) -> None:
+        self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         self.stop()
 
     def start(self) -> None:

@@ -5,12 +5,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from tests.testbed.service import command
 from tests.testbed.stack import ADMIN, Panel
 from tests.testbed.waiting import LOOPBACK, free_port_pair, wait_until
+from tests.testbed.withblock import WithBlock
 from vmwatch.cli.kept import Kept
 from vmwatch.shared.paths import PREFIX_VARIABLE
 from vmwatch.shared.services import ServiceState, ServiceStatus
@@ -33,7 +33,7 @@ files = {prefix}/conf.d/*.conf
 """
 
 
-class Machine:
+class Machine(WithBlock):
     """Services below one prefix. `programs`: what its supervisord knows from the start.
 
     `prefixed`: a command before supervisord's own, such as one that enters a network namespace.
@@ -57,17 +57,10 @@ class Machine:
             environment=environment(prefix),
         )
 
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.kept.close()
-            raise
-        return self
+    def begin(self) -> None:
+        self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         self.kept.close()
 
     def start(self) -> None:
