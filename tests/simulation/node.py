@@ -101,6 +101,7 @@ class SimNode(Process):
         self.inventories = Inventories(INVENTORY_S, self.world.now)
         self.key = node_key(self.secret, self.name)
         self.outbox = self._open_outbox()
+        self.truth.began_epoch(self.name, self.outbox.epoch)
         self.sender = Sender("sim/1", self.outbox.epoch, INTERVAL_S, self.world.now)
         self._met: set[str] = set()
         self._listing = False
@@ -281,6 +282,7 @@ class SimNode(Process):
         self.outbox.complete(answered.epoch, answered.completed)
         if answered.newer_epoch:
             self.sender.begin_epoch(self.outbox.begin_epoch(answered.newer_epoch))
+            self.truth.began_epoch(self.name, self.outbox.epoch)
             self.inventories.due_at = self.world.now
         token = answered.want_inventory
         if token and not self.outbox.holds_token(token):

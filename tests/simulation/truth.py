@@ -38,8 +38,16 @@ class Truth:
         self._inventories: dict[Key, dict[str, int]] = {}
         self._unheard: dict[tuple[str, str], Mark] = {}
         """By (node, uuid), the latest event that the panel may not hear."""
+        self._begun: dict[tuple[str, int], int] = {}
+        """By (node, epoch), which of all it was: a clock that went back makes lower ones after higher ones."""
+        self._heard: dict[str, int] = {}
+        """By node, the same of the epoch that was begun last of those of which the panel has a message."""
 
     # What the nodes write
+
+    def began_epoch(self, node: str, epoch: int) -> None:
+        """The node's agent has begun an epoch."""
+        self._begun[node, epoch] = len(self._begun)
 
     def wrote_event(self, key: Key, uuid: str, moment: int) -> None:
         """An event was committed to an outbox; `moment` is -1 if it does not tell the VM's state."""
@@ -67,6 +75,7 @@ class Truth:
             return
         changed = set(draft.claims)
         for (node, epoch), seqs in draft.keys.items():
+            self._heard[node] = max(self._begun[node, epoch], self._heard.get(node, 0))
             if epoch < known.nodes[node].newest_epoch:
                 continue  # of an earlier run of the agent: the panel may know better
             for seq in seqs:
@@ -107,7 +116,9 @@ class Truth:
             name: h.began[uuid] for name, h in self.hypervisors.items() if uuid in h.began and h.visits[uuid] < 2
         }
         judged = known.judgement(uuid)
-        if judged is not None and judged.state in ACTIVE:
+        if any(self._is_misled(known, name) for name in began):
+            self.shown.pop(uuid, None)
+        elif judged is not None and judged.state in ACTIVE:
             moment, run = began.get(judged.node, (0, 0))
             if any(
                 claim.moving == "arrived" and self._arrived.get((node, uuid)) != run
@@ -121,9 +132,17 @@ class Truth:
         ):
             raise PromiseBroken(f"VM {uuid} runs on {', '.join(began)} and is shown as {judged and judged.state}")
 
+    def _is_misled(self, known: Known, node: str) -> bool:
+        """Does the panel take an epoch for the newest that is not? Its outbox was lost while the clock was behind, it
+        is late, and by its number it is above the one that came after it. With the next answer the agent begins one
+        above both, and lists."""
+        return self._begun[node, known.nodes[node].newest_epoch] < self._heard[node]
+
     def _compare(self, known: Known, uuid: str, node: str) -> None:
         if known.nodes[node].doubted:
             return  # the picture says `unknown`
+        if self._is_misled(known, node):
+            return
         claim = known.claim(uuid, node)
         bound = self.bounds.get((node, uuid), -1)
         moments = self.hypervisors[node].history.get(uuid, [])[max(0, bound) :]
