@@ -41,7 +41,7 @@ class Truth:
         self._begun: dict[tuple[str, int], int] = {}
         """By (node, epoch), which of all it was: a clock that went back makes lower ones after higher ones."""
         self._heard: dict[str, int] = {}
-        """By node, the same of the epoch that was begun last of those of which the panel has a message."""
+        """By node, the epoch that was begun last of those of which the panel has had a message."""
 
     # What the nodes write
 
@@ -75,7 +75,7 @@ class Truth:
             return
         changed = set(draft.claims)
         for (node, epoch), seqs in draft.keys.items():
-            self._heard[node] = max(self._begun[node, epoch], self._heard.get(node, 0))
+            self._heard[node] = max(epoch, self._heard.get(node, epoch), key=lambda one: self._begun[node, one])
             if epoch < known.nodes[node].newest_epoch:
                 continue  # of an earlier run of the agent: the panel may know better
             for seq in seqs:
@@ -136,7 +136,8 @@ class Truth:
         """Does the panel take an epoch for the newest that is not? Its outbox was lost while the clock was behind, it
         is late, and by its number it is above the one that came after it. With the next answer the agent begins one
         above both, and lists."""
-        return self._begun[node, known.nodes[node].newest_epoch] < self._heard[node]
+        heard, taken = self._heard.get(node, 0), known.nodes[node].newest_epoch if node in known.nodes else 0
+        return taken > heard and self._begun[node, taken] < self._begun.get((node, heard), 0)
 
     def _compare(self, known: Known, uuid: str, node: str) -> None:
         if known.nodes[node].doubted:
