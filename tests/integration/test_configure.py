@@ -18,6 +18,7 @@ from tests.testbed.supervised import PanelHost
 from tests.testbed.testdriver import TestDriverDaemon
 from tests.testbed.waiting import free_port_pair, wait_until
 from tests.unit.panel.reports import entry, report
+from vmwatch.panel.watch import NO_LIFE
 from vmwatch.shared.keys import node_key
 from vmwatch.shared.services import ServiceState
 from vmwatch.shared.supervisord import program_file
@@ -251,16 +252,16 @@ def test_a_manual_node_that_drifts_is_told_until_it_has_what_its_file_is_to_say(
         write_by_hand()
         agent.signal(signal.SIGHUP)
         wait_until(lambda: "DRIFT" not in told(), "its heartbeat to tell of the new key")
-    wait_until(lambda: states(up)["kvm-08"] == "silent", "the panel to miss it")
+    wait_until(lambda: doubts(up)["kvm-08"] == NO_LIFE, "the panel to have heard its last")
     up.vmwatch("node", "remove", "kvm-08")
     up.vmwatch("configure", "--rotate-secret")
     assert "DRIFT" not in up.vmwatch("node", "add", "kvm-08", "--manual")  # another one, of which nothing is known
     up.vmwatch("node", "remove", "kvm-08")
 
 
-def states(host: PanelHost) -> dict[str, str]:
-    """Of the nodes, by name."""
-    return {row["name"]: row["state"] for row in host.panel.rows("vmhostnode")}
+def doubts(host: PanelHost) -> dict[str, str]:
+    """About the nodes, by name."""
+    return {row["name"]: row["doubt"] for row in host.panel.rows("vmhostnode")}
 
 
 def configured(host: PanelHost) -> list[Row]:
