@@ -357,7 +357,10 @@ class Outbox:
         self._stored.update(stored)
         first, self._last_seq = self._last_seq + 1, seq
         self._depth += seq + 1 - first - replaced - room.deleted
-        self._held = None if replaced or room.deleted else self._grown(self._held)
+        if replaced or room.deleted:
+            self._held = None
+        elif seq >= first:  # else none found room, and the last seq may be one that was dropped before
+            self._held = self._grown(self._held)
         if reported:
             self._unreported.clear()
         self._count(room.dropped)
@@ -376,9 +379,9 @@ class Outbox:
 
     def _grown(self, held: Held | None) -> Held | None:
         """What is held after rows were added and none was taken."""
-        if held is None or held.epoch != self._epoch:
-            return held if held is not None and held.base <= held.last else None
-        return Held(held.epoch, held.base, self._last_seq) if held.base <= held.last else None
+        if held is None or held.base > held.last:
+            return None
+        return Held(held.epoch, held.base, self._last_seq) if held.epoch == self._epoch else held
 
     def _store(self, seq: int, unreported: Counter[str]) -> dict[str, object]:
         """Write the facts that have changed; returns them, to be noted once they are committed."""
