@@ -23,9 +23,9 @@ BACKLOG = 100
 RUN = 30
 """So many messages of a backlog go one after another. Those of fifty nodes in turn, one each, would make a call's every
 message a node's entry in the report, an acknowledgement and a deletion of its own."""
-SHORT_HAND = 200
+SHORT_HAND = 100
 """Beside brisk nodes a worker holds so many messages of backlogs: its calls are short, and soon over."""
-HELPING_HAND = 25
+HELPING_HAND = 5
 """And the worker that is spared for them so many, so that it is not idle while they say nothing."""
 SPARED_FOR = 20_000
 """After a message of a brisk node, that is how many messages long they are spared for."""
