@@ -121,7 +121,8 @@ class Batcher:
         if count > self._elsewhere:
             self._elsewhere = count
             self._good += 1
-            self._not_before = self._asked_until
+            # Each parked message has a time of its own; were they tried one after another, many would take hours.
+            self._not_before = self._parked_not_before = self._asked_until
 
     def next_call(self, now: float) -> list[Job]:
         """The jobs of the next call, or none: nothing to do yet (see `wait_until`)."""

@@ -1,5 +1,6 @@
 """What the batcher promises about messages in a worker's hands, whatever the panel answers."""
 
+import itertools
 import random
 from collections.abc import Callable, Sequence
 
@@ -81,6 +82,19 @@ class Bench:
     def note(self, settlement: Settlement) -> None:
         self.delivered += settlement.delivered
         self.refused += [refused.id for refused in settlement.refused]
+
+    def s_until_refused(self, count: int) -> float:
+        """How long so many poisons take, of VMs of their own, while the panel commits something every two seconds."""
+        began, poison = self.now, jobs(count)
+        self.batcher.add(poison)
+        for committed in itertools.count(1):
+            if len(self.refused) == count:
+                break
+            self.now += 2.0
+            self.batcher.others_succeeded(committed)
+            while call := self.batcher.next_call(self.now):
+                self.note(self.batcher.finished(self.now, call, failed(call)))
+        return self.now - began
 
     def steps(self, panel: Panel, most: int = 2000) -> None:
         """Until nothing is left, or `most` steps."""
@@ -240,6 +254,11 @@ class TestPoison:
             bench.step(always_fails_on(1))
         assert bench.refused == [1]
         assert committed >= GOOD_CALLS * (FAILURES_ALLOWED - 1)
+
+    def test_many_poisons_beside_others_successes_are_tried_side_by_side(self) -> None:
+        """One after another they would keep what waits behind them for hours."""
+        one, many = (Bench().s_until_refused(count) for count in (1, 16))
+        assert many < 5 * one
 
     def test_a_panel_that_fails_most_calls_whatever_they_carry_makes_nothing_refused(self, bench: Bench) -> None:
         """As a proxy with one good backend of three does, for hours."""
