@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bench.hostility.siege import Siege, SiegeResult
 from bench.hostility.trial import Outcome, Trial
+from bench.rig import end_with_us
 from tests.testbed.stack import short_folder
 
 LEAST_RATIO = 0.5
@@ -26,6 +27,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help="rounds of the siege (default: 3)")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each of a round's three windows (default: 4)")
     options = parser.parse_args()
+    end_with_us()
     logging.disable(logging.ERROR)
     wrong = _with_folder(lambda folder: _trial(Trial(options.seed, folder).run(options.frames)))
     if not options.no_siege:

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from bench.killing.run import Plan, Run
+from bench.rig import end_with_us
 from tests.testbed.daemon import needed_programs
 from tests.testbed.stack import short_folder
 
@@ -50,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     """The command; returns its exit code."""
     options = parser().parse_args()
+    end_with_us()
     if missing := needed_programs("libvirtd", "virsh", "stdbuf"):
         print(f"bench/kills {missing}", file=sys.stderr)
         return 2
