@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from vmwatch.panel.accounts import Accounts
-from vmwatch.panel.checkup import NOT_CONFIGURED
+from vmwatch.panel.checkup import NOT_CONFIGURED, is_on_purpose
 from vmwatch.panel.configureaddress import Found, Place, find_address
 from vmwatch.panel.configuredrift import drifted
 from vmwatch.panel.configuremaster import set_up
@@ -202,18 +202,26 @@ class Configurator:
             with self._setting_up:  # a call that was cancelled leaves its thread at work
                 return set_up(self._paths, plan, tell)
 
-        master = await in_thread(work)
-        await asyncio.sleep(0)  # its last lines first
+        if order.solves not in ("", MASTER) and plan.nodes == before and self._rests():
+            master = Part(MASTER, True, "somebody stopped it on purpose, and it stays so", counts=False)
+        else:
+            master = await in_thread(work)
+            await asyncio.sleep(0)  # its last lines first
         say(MASTER, master.text if master.ok else f"FAILED: {master.text}")
         chosen = [host for host in hosts if order.nodes is None or host.name in order.nodes]
         if order.nodes is not None and plan.nodes != before:
             chosen = hosts  # what every node's file says has changed
-        nodes = await self._configure_nodes(chosen, plan, master.ok, say)
+        nodes = await self._configure_nodes(chosen, plan, master.ok and master.counts, say)
         gone = sorted((order.nodes or frozenset()) - {host.name for host in hosts})
         back = returned(self._panel.board.problems())
         none = "there is no such node in the cluster"
         lost = [Part(name, False, TOLD if name in back else none, counts=False) for name in gone]
         return await self._concluded(Report((master, *nodes, *lost)), order.solves)
+
+    def _rests(self) -> bool:
+        """Has somebody stopped the master on purpose, as far as the last check saw?"""
+        found = (one for one in self._panel.board.problems() if one.key == (Kind.MASTER_STOPPED, MASTER))
+        return any(one.is_open and is_on_purpose(one.object, one.text) for one in found)
 
     async def _plan(self, hosts: list[Host], wish: Wish) -> tuple[Plan, Mapping[str, Values]]:
         """The plan, and what the nodes' files were to say before it."""

@@ -101,3 +101,24 @@ def test_services_that_a_dead_supervisord_left_behind_are_taken_over_by_the_next
         assert f"{service} runs as process {pid}, of which supervisord" in printed
         assert host.state(service).is_up
     assert "hears the master" in printed
+
+
+def test_an_attempt_at_a_node_starts_no_master_that_somebody_stopped(host: PanelHost) -> None:
+    host.manager.stop("vmwatch-master")
+    host.kill_for_good("vmwatch-node")
+    host.periodic("master")
+    host.periodic("node")
+    (problem,) = unsolved(host, "vmwatch_node_stopped")
+    host.panel.change("problems.solve", elid=problem["id"])
+    wait_until(lambda: host.state("vmwatch-node").is_up, "the agent to be started", LIMIT_S)
+    (resting,) = unsolved(host, "vmwatch_master_stopped")
+    assert resting["on_purpose"] == "yes"
+    wait_until(lambda: attempt_is_over(host, problem["id"]), "the attempt to end", LIMIT_S)
+    assert host.state("vmwatch-master").state is ServiceState.STOPPED
+    host.vmwatch("solve", resting["id"])
+    wait_until(lambda: not unsolved(host, "vmwatch_master_stopped"), "the problem to be solved", LIMIT_S)
+
+
+def attempt_is_over(host: PanelHost, problem: str) -> bool:
+    (row,) = (row for row in host.panel.rows("problems") if row["id"] == problem)
+    return row["state"] != "solving"
