@@ -12,7 +12,8 @@ from vmwatch.shared.states import State
 
 INCOMING, ARRIVED, FAILED = ("started", "migrated"), ("resumed", "migrated"), ("stopped", "failed")
 DEFINED, ENDED = ("defined", "added"), ("stopped", "shutdown")
-PAUSED_MIGRATION, PAUSED_STARTING, SHUTOFF_MIGRATED, SHUTOFF_FAILED = 2, 11, 4, 6
+PAUSED_MIGRATION, PAUSED_STARTING = 2, 11
+SHUTOFF_DESTROYED, SHUTOFF_MIGRATED, SHUTOFF_FAILED = 2, 4, 6
 
 
 def tell(cluster: Cluster, node: Node, *steps: Step) -> None:
@@ -69,6 +70,25 @@ def test_an_end_that_is_known_only_from_a_listing_fails_like_any_other() -> None
     destination = Node("destination")
     cluster.hear(destination, destination.inventory(domain("paused", reason=PAUSED_STARTING, persistent=False)))
     tell(cluster, destination, FAILED)
+    assert cluster.state() is State.UNKNOWN
+
+
+def test_an_end_that_is_known_only_from_a_listing_stops_no_vm_when_it_is_destroyed_while_it_waits() -> None:
+    """As libvirt does where the network is cut."""
+    cluster = Cluster()
+    destination = Node("destination")
+    cluster.hear(destination, destination.inventory(domain("paused", reason=PAUSED_STARTING, persistent=False)))
+    tell(cluster, destination, ("stopped", "destroyed"))
+    assert cluster.state() is State.UNKNOWN
+
+
+@pytest.mark.parametrize("reason", [SHUTOFF_DESTROYED, SHUTOFF_FAILED])
+def test_a_migrations_failure_that_only_a_listing_tells_stops_no_vm(reason: int) -> None:
+    """The destination has a definition of it from an earlier stay."""
+    cluster = Cluster()
+    destination = Node("destination")
+    tell(cluster, destination, INCOMING)
+    cluster.hear(destination, destination.inventory(domain("shutoff", reason=reason)))
     assert cluster.state() is State.UNKNOWN
 
 

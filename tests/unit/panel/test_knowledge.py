@@ -4,7 +4,7 @@ import pytest
 
 from tests.unit.panel.cluster import EPOCH, UUID, Cluster, Node, domain
 from tests.unit.panel.test_migration import HANDED_OVER, running
-from vmwatch.panel.knowledge import Devices, Draft, Known
+from vmwatch.panel.knowledge import Devices, Draft, Epoch, Known
 from vmwatch.panel.rules import Claim
 from vmwatch.shared.states import State
 
@@ -118,3 +118,11 @@ def test_what_a_listing_forgot_no_older_event_brings_back() -> None:
     cluster.hear(node, started)
     assert cluster.state() is State.ABSENT
     assert cluster.known.claim(UUID, "kvm-01") is None
+
+
+def test_below_an_epochs_base_every_message_is_known_in_memory_and_through_a_draft() -> None:
+    known = Known("run")
+    known.epochs["kvm-01", EPOCH] = Epoch(base=5)
+    known.keys["kvm-01", EPOCH] = {6}
+    for where in (known, Draft(known)):
+        assert where.unknown(("kvm-01", EPOCH), [3, 4, 5, 6, 7]) == {5, 7}
