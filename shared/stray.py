@@ -27,6 +27,11 @@ def end_stray(manager: ServiceManager, service: str, pid_file: Path, say: Say) -
     if not pid:
         return
     say(f"{service} runs as process {pid}, of which {manager.name} knows nothing: it is ended first")
+    end(service, pid, lambda: holder(pid_file) == pid)
+
+
+def end(service: str, pid: int, runs: Callable[[], bool]) -> None:
+    """SIGTERM, and wait until it `runs` no more. Raises ServiceError."""
     try:
         os.kill(pid, signal.SIGTERM)
     except ProcessLookupError:
@@ -34,7 +39,7 @@ def end_stray(manager: ServiceManager, service: str, pid_file: Path, say: Say) -
     except PermissionError:
         raise ServiceError(f"process {pid} of {service} may not be ended by this user; end it: kill {pid}") from None
     until = time.monotonic() + END_LIMIT_S
-    while holder(pid_file) == pid:
+    while runs():
         if time.monotonic() > until:
             raise ServiceError(f"process {pid} of {service} does not end; end it: kill -9 {pid}")
         time.sleep(LOOK_EVERY_S)

@@ -8,11 +8,8 @@ runs. `stop` before a removal: it ends, and is not started at boot any more.
 
 import fcntl
 import os
-import signal
 import sys
-import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +23,11 @@ from vmwatch.shared.program import Parser
 from vmwatch.shared.servicefile import read
 from vmwatch.shared.services import ServiceError, ServiceManager, find_manager
 from vmwatch.shared.settings import MasterSettings, NodeSettings
+from vmwatch.shared.stray import end
 
 PROGRAM = "vmwatch.shared.upkeep"
 PANEL = "vmwatch-panel"
 KINDS: dict[str, type[Any]] = {"vmwatch-master": MasterSettings, "vmwatch-node": NodeSettings}
-END_LIMIT_S = 20.0
-"""A service stops in order within 10 s."""
-LOOK_EVERY_S = 0.1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -91,7 +86,7 @@ def stop(paths: Paths) -> str:
         print(f"{paths.program}: {error}", file=sys.stderr)
     if pid := running(paths):
         told = f": process {pid}"
-        _end(paths, pid)
+        end(paths.program, pid, lambda: running(paths) == pid)
     return f"is stopped{told}"
 
 
@@ -112,17 +107,6 @@ def running(paths: Paths) -> int:
     finally:
         os.close(handle)
     return 0
-
-
-def _end(paths: Paths, pid: int) -> None:
-    """SIGTERM, and wait. Raises ServiceError."""
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + END_LIMIT_S
-    while running(paths) == pid:
-        if time.monotonic() > deadline:
-            raise ServiceError(f"process {pid} does not end")
-        time.sleep(LOOK_EVERY_S)
 
 
 def _manager(paths: Paths) -> ServiceManager:
