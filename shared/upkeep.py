@@ -9,6 +9,7 @@ runs. `stop` before a removal: it ends, and is not started at boot any more.
 import fcntl
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from vmwatch.shared.confedit import valid_values
 from vmwatch.shared.errors import VmwatchError
 from vmwatch.shared.exits import Exit
 from vmwatch.shared.hostfile import EXTERNAL
+from vmwatch.shared.nodectl import COMMAND
 from vmwatch.shared.paths import PREFIX_VARIABLE, Paths
 from vmwatch.shared.program import Parser
 from vmwatch.shared.servicefile import read
@@ -27,6 +29,10 @@ from vmwatch.shared.stray import end
 
 PROGRAM = "vmwatch.shared.upkeep"
 PANEL = "vmwatch-panel"
+HELPERS = (COMMAND, "vmwatch-servicectl")
+"""What the panel has root do. It goes on when the panel ends, and may be about to start a service."""
+HELPERS_END_S = 120.0
+LOOK_EVERY_S = 0.1
 KINDS: dict[str, type[Any]] = {"vmwatch-master": MasterSettings, "vmwatch-node": NodeSettings}
 
 
@@ -87,6 +93,8 @@ def stop(paths: Paths) -> str:
     if pid := running(paths):
         told = f": process {pid}"
         end(paths.program, pid, lambda: running(paths) == pid)
+    if paths.program == PANEL:
+        _let_helpers_end(paths.prefix)
     return f"is stopped{told}"
 
 
@@ -107,6 +115,29 @@ def running(paths: Paths) -> int:
     finally:
         os.close(handle)
     return 0
+
+
+def _let_helpers_end(prefix: Path) -> None:
+    """Returns when none works any more: else it could start again what is stopped next. Raises ServiceError."""
+    until = time.monotonic() + HELPERS_END_S
+    while at_work := helpers(prefix):
+        if time.monotonic() > until:
+            told = ", ".join(f"{pid} ({name})" for pid, name in sorted(at_work.items()))
+            raise ServiceError(f"what it began does not end: process {told}; end it, and then stop the services again")
+        time.sleep(LOOK_EVERY_S)
+
+
+def helpers(prefix: Path) -> dict[int, str]:
+    """Processes that do what a panel of this prefix asked root for, by number; also while sudo is about to run them."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = os.fsdecode((folder / "cmdline").read_bytes()).split("\0")
+        except OSError:
+            continue
+        if str(prefix) in words and (name := next((one for one in map(os.path.basename, words) if one in HELPERS), "")):
+            found[int(folder.name)] = name
+    return found
 
 
 def _manager(paths: Paths) -> ServiceManager:

@@ -221,7 +221,7 @@ remove_state() {
     for name in "$@"; do
         remove_files "$ETC/$name.conf" "$ETC/$name.conf.good" "$ETC/$name.conf.bad" "$ETC/.$name.conf."* \
             "$VAR/$name".* "$VAR/run/$name".* "$VAR/run/$name-"*.lock \
-            "$(conf_d)/$name.conf" "$(conf_d)/.$name.conf."* "/run/$name.pid" "/run/$name.out"
+            "$(conf_d)/$name.conf" "$(conf_d)/.$name.conf."* "/run/$name.pid" "/run/$name.out" "/run/$name.lock"
     done
     rmdir /run/vmwatch 2>/dev/null || :
 }

@@ -84,6 +84,8 @@ purge() {
     find_folders
     # shellcheck disable=SC2086 # several words
     remove_state $SERVICES vmwatch-periodic vmwatch-eventlistener
+    # What a master that was killed leaves. `find` follows no link that its user may have put there.
+    find "$VAR/run/vmwatch-master.ipc" -depth \( -type s -o -type d -empty \) -delete 2>/dev/null || :
     remove_files "$ETC"/vmwatch-ssh-key* "$ETC"/.vmwatch-ssh-k* "$ETC"/vmwatch-ssh-known-hosts* \
         "$ETC"/vmwatch-libvirt-* "$ETC"/.vmwatch-libvirt-*
     if ! is_external && [ -z "$(vmmanager_file)" ]; then

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,22 @@ def test_a_stop_that_comes_while_the_agent_starts_again_is_not_lost(node: UnderS
         wait_until(lambda: log.read_text().count("starts again") > said, "it to start again")
         code, text = service(node, "stop")
         assert (code, text) == (0, f"{NODE}: stopped\n")
+
+
+def test_actions_that_cross_leave_one_process_which_the_script_knows(node: UnderSysv) -> None:
+    log = node.prefix / "var" / f"{NODE}.log"
+    service(node, "start")
+    said = len(log.read_text())
+    with ThreadPoolExecutor() as pool:
+        done = list(pool.map(lambda action: service(node, action), ("restart", "start", "restart", "restart", "start")))
+    assert [code for code, _ in done] == [0] * 5, done
+    pid = wait_serving(node, NODE)
+    assert service(node, "status") == (0, f"{NODE}: runs (process {pid})\n")
+    assert service(node, "stop") == (0, f"{NODE}: stopped\n")
+    text = log.read_text()[said:]
+    assert "already running" not in text
+    assert "second signal" not in text
+    assert not any("killed" in printed for _, printed in done)
 
 
 def test_the_links_boot_all_three_and_shut_them_down(machine: UnderSysv) -> None:

@@ -12,6 +12,7 @@ from tests.testbed.service import Service
 from tests.testbed.stack import short_folder
 from tests.testbed.supervised import Machine, PanelHost, environment
 from tests.testbed.waiting import wait_until
+from vmwatch.shared.upkeep import helpers
 
 PANEL = "vmwatch-panel"
 
@@ -87,3 +88,27 @@ def test_what_no_service_manager_has_started_is_named_at_an_upgrade_and_ended_at
         code, told = upkeep(machine.prefix, "stop", PANEL)
         assert (code, told) == (0, f"{PANEL}: is stopped: process {panel.pid}\n")
         assert panel.wait() == 0
+
+
+def test_a_removal_of_the_panel_waits_for_what_root_does_for_it(machine: Machine) -> None:
+    assert upkeep(machine.prefix, "stop", PANEL)[0] == 0
+    words = (str(Path(sys.executable).with_name("vmwatch-servicectl")), "--prefix", str(machine.prefix))
+    # It waits for its request until its standard input ends.
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as helper:
+        wait_until(lambda: helper.pid in helpers(machine.prefix), "it to be seen")
+        removal = subprocess.Popen(
+            [sys.executable, "-I", "-m", "vmwatch.shared.upkeep", "stop", PANEL, "--prefix", str(machine.prefix)],
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+        )
+        try:
+            with pytest.raises(subprocess.TimeoutExpired):
+                removal.wait(3)
+            assert helper.stdin is not None
+            helper.stdin.close()
+            assert helper.wait(60)
+            assert removal.wait(60) == 0
+        finally:
+            removal.kill()
+            removal.wait()
+    assert not helpers(machine.prefix)

@@ -127,6 +127,28 @@ def test_an_upgrade_configures_the_services_of_a_panel_that_has_a_node_and_no_co
     wait_until(lambda: "active" in machine.vmwatch("node", "list"), "the node to be heard", timeout_s=120)
 
 
+def test_a_removal_while_the_panel_has_the_master_started_leaves_nothing_that_runs(
+    machine: Installed, packages: Packages
+) -> None:
+    machine.dpkg(packages.master, packages.node)
+    machine.begin()
+    machine.root.run("sh", "-c", f"rm -f /{ETC}/vmwatch-master.conf*")
+    machine.dpkg(packages.newer_master)
+    wait_until(lambda: "vmwatch-servicectl" in machine.command_lines(), "the panel to have something started")
+    machine.purge()
+    assert "vmwatch" not in machine.command_lines()
+
+
+def test_a_purge_removes_what_a_master_that_was_killed_left(machine: Installed, packages: Packages) -> None:
+    machine.dpkg(packages.master, packages.node)
+    machine.begin()
+    sockets = machine.file(f"{VAR}/run/vmwatch-master.ipc")
+    wait_until(sockets.exists, "the master's own sockets")
+    machine.root.run("sh", "-c", "kill -9 -$(cat /run/vmwatch-master.pid)")
+    assert list(sockets.iterdir())
+    machine.purge()  # the fixture looks for what is left
+
+
 def test_others_files_in_the_prefix_stay_unchanged_from_installation_to_purge(
     machine: Installed, packages: Packages, daemon: TestDriverDaemon
 ) -> None:

@@ -1,5 +1,6 @@
 """A machine on which vmwatch's packages are installed, as its operator uses it: only the public commands."""
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -82,6 +83,14 @@ class Installed:
             return any((row["name"], row["event"]) == (name, event) for row in self.events())
 
         wait_until(told, f"{event} of {name} to be registered", timeout_s=120)
+
+    def command_lines(self) -> str:
+        """Of all that runs there, a line each."""
+        found = []
+        for folder in self.file("proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                found.append(os.fsdecode((folder / "cmdline").read_bytes().replace(b"\0", b" ")))
+        return "\n".join(found)
 
     def processes(self) -> dict[str, list[str]]:
         """Users of our programs' processes, by program."""
