@@ -140,6 +140,26 @@ def test_a_vm_that_migrates_is_never_shut_off_and_then_runs_on_the_destination(
     assert told(cluster, vm, DESTINATION) == ARRIVED
 
 
+def test_a_vm_that_its_migration_renames_while_it_runs_is_one_vm_under_its_new_name(
+    cluster: Stack, hypervisors: Hypervisors
+) -> None:
+    """libvirt renames no running domain in place (`cannot rename active domain`): only a live migration does."""
+    domain = hypervisors.start("web", transient=True)
+    vm = domain.UUIDString()
+    wait_shown(cluster, vm, "running", SOURCE)
+    with Watching(cluster, vm) as watching:
+        with Migration(domain, hypervisors.destination, name="www") as migration:
+            assert migration.finish() == ""
+        wait_shown(cluster, vm, "running", DESTINATION)
+        wait_until(lambda: ("stopped", "migrated") in told(cluster, vm, SOURCE), "the source's last word")
+        cluster.wait_drained()
+        wait_shown(cluster, vm, "running", DESTINATION)
+    assert watching.states <= {"running", "paused"}, watching.shown
+    assert {one: row["name"] for one, row in cluster.panel.vms().items()} == {vm: "www"}
+    names = {(row["node"], row["name"]) for row in cluster.panel.events(uuid=vm)}
+    assert names == {(SOURCE, "web"), (DESTINATION, "www")}
+
+
 def test_there_and_back_with_a_definition_on_both_sides(cluster: Stack, hypervisors: Hypervisors) -> None:
     domain = hypervisors.start("web")
     vm = domain.UUIDString()

@@ -114,7 +114,8 @@ class Migration:
     """One migration, in a thread of its own: begun by `with`, and cancelled at its end if it still goes on.
 
     `port`: the destination's QEMU listens there on 127.0.0.2, the source's calls 127.0.0.1: a `Wire` stands between.
-    `uri`: where the libvirtd in charge reaches the destination's, if not at its own address.
+    `uri`: where the libvirtd in charge reaches the destination's, if not at its own address. `name`: what the VM is called
+    there, if not as before.
     """
 
     def __init__(
@@ -127,6 +128,7 @@ class Migration:
         slow: bool = False,
         port: int = 0,
         uri: str = "",
+        name: str = "",
     ) -> None:
         self.domain = domain
         self.error: libvirt.libvirtError | None = None
@@ -138,6 +140,8 @@ class Migration:
             self._parameters[libvirt.VIR_MIGRATE_PARAM_URI] = f"tcp://{LOOPBACK}:{port or free_port()}"
         if port:
             self._parameters[libvirt.VIR_MIGRATE_PARAM_LISTEN_ADDRESS] = OTHER_LOOPBACK
+        if name:
+            self._parameters[libvirt.VIR_MIGRATE_PARAM_DEST_NAME] = name
         if slow:
             self._parameters[libvirt.VIR_MIGRATE_PARAM_BANDWIDTH] = SLOW_MIB_S
         if flags & libvirt.VIR_MIGRATE_POSTCOPY:
