@@ -103,9 +103,9 @@ SAVE_HOST = _sql(
     .values({name: bindparam(name) for name in _HOST})
     .where(*_equals(nodes.c.id))
 )
+"""Parameters: address, reach, hidden, allow_install, libvirt_uri, ssh, id."""
 SAVE_MAINTENANCE = _upsert(maintenance)
 END_MAINTENANCE = _sql(delete(maintenance).where(*_equals(maintenance.c.object)))
-"""Parameters: address, reach, hidden, allow_install, libvirt_uri, ssh, id."""
 SAVE_POLICY = _upsert(policies)
 EXPIRE_EVENTS = _sql(delete(eventlog).where(eventlog.c.id <= bindparam("last")))
 EXPIRE_STATS = _sql(delete(stats).where(stats.c.id <= bindparam("last")))
