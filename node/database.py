@@ -63,4 +63,5 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 def pragma(connection: sqlite3.Connection, name: str) -> int:
     """The number that a pragma answers with."""
-    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+    with guarded():
+        return int(connection.execute(f"PRAGMA {name}").fetchone()[0])

@@ -5,13 +5,14 @@ import logging
 import sqlite3
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random, SystemRandom
 
 import msgspec
 
 from vmwatch.node.database import LockedError, NotNowError, guarded, pragma, transaction
-from vmwatch.node.reserve import NoReserve
+from vmwatch.node.reserve import RESERVE_BYTES, NoReserve
 from vmwatch.node.room import Room
 from vmwatch.node.schema import migrate
 from vmwatch.node.sender import Held, Row, Wanted
@@ -33,6 +34,8 @@ _EPOCH_LEAP = 1_000_000
 """Microseconds."""
 _SPLIT_PAGES = 4
 """Room that is left for splits of the tree's pages, which no message's size tells."""
+LEAST_BYTES = RESERVE_BYTES // 2
+"""A file of this size is not made smaller for a full disk. Of the reserve the rest is the write-ahead log's."""
 _DELETES_AT_ONCE = 100
 """On a full disk: few enough for the write-ahead log's present size."""
 
@@ -265,9 +268,9 @@ class Outbox:
             return []
         report = AgentReport(seq=0, time=time, what="dropped", counts=dict(self._unreported))
         item = _Item("agent", encode_payload(report), self._now_us())
-        if self._used() + item.need > self._ceiling():
-            return []
         try:
+            if self._used() + item.need > self._ceiling():
+                return []
             return self._insert([item], self._ceiling(), reported=True)
         except NotNowError as error:
             self._complain(error)
@@ -326,12 +329,21 @@ class Outbox:
                 if isinstance(error, LockedError):
                     self._forget_too_much()
                     break
+                if item.type != "stats" and self._shed():
+                    continue
                 if item.type not in ("inventory", "stats") and self._waiting_bytes <= WAITING_MOST_BYTES:
                     break
                 self._count({item.type: 1})
             self._waiting.popleft()
             self._waiting_bytes -= item.need
         return seqs
+
+    def _shed(self) -> bool:
+        """Drop something that matters less than an event, so that its place in the file is free. False: nothing went."""
+        before = self._depth
+        with suppress(NotNowError):
+            self._insert((), 0, shed=True)
+        return self._depth < before
 
     def _forget_too_much(self) -> None:
         """Somebody locks the database for very long: the oldest that wait in memory go, and are counted."""
@@ -340,11 +352,15 @@ class Outbox:
             self._waiting_bytes -= item.need
             self._count({item.type: 1})
 
-    def _insert(self, items: Sequence[_Item], ceiling: int, reported: bool = False) -> list[int]:
+    def _insert(
+        self, items: Sequence[_Item], ceiling: int, *, reported: bool = False, shed: bool = False
+    ) -> list[int]:
         """One transaction. What is in memory changes only when it has been committed."""
         room = Room(self._db, self._used, ceiling)
         seq, replaced = self._last_seq, 0
         with guarded(), transaction(self._db):
+            if shed:
+                room.shed()
             for item in items:
                 replaced += sum(self._delete("epoch = ? AND seq = ?", place) for place in item.replaces)
                 if room.make(item.type, item.need):
@@ -406,8 +422,9 @@ class Outbox:
         return self._tight_ceiling()
 
     def _tight_ceiling(self) -> int:
-        """As much as the file has already."""
-        return min(self.limit_bytes, self._file_bytes()) - _SPLIT_PAGES * self._page_bytes
+        """As much as the file has already, or may have of the reserve: a small file is all in use, and would hold nothing
+        new. Where the disk does not give even that, the commit fails, and messages wait in memory."""
+        return min(self.limit_bytes, max(self._file_bytes(), LEAST_BYTES)) - _SPLIT_PAGES * self._page_bytes
 
     def _file_bytes(self) -> int:
         return pragma(self._db, "page_count") * self._page_bytes
@@ -428,7 +445,7 @@ class Outbox:
 
     def _complain(self, error: NotNowError) -> None:
         if str(error) != self.trouble:
-            log.error("the outbox could not be written, messages wait in memory: %s", error)
+            log.error("the outbox could not be written; messages wait in memory, or go where that is full: %s", error)
         self.trouble = str(error)
 
     def _recovered(self) -> None:

@@ -51,6 +51,10 @@ class Room:
         self._free -= need
         return True
 
+    def shed(self) -> None:
+        """Drop an inventory that is superseded, or the oldest statistics, if there is one."""
+        self._drop_some("stats")
+
     def _drop_some(self, kind: str) -> bool:
         for statement in _GOES_FIRST.get(kind, _BEFORE_EVENTS):
             gone = self._db.execute(statement).fetchall()

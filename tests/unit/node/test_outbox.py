@@ -463,6 +463,38 @@ class TestRealFullDisk:
             assert (disk / "outbox.db.reserve").stat().st_size == RESERVE_BYTES
             outbox.close()
 
+    def test_a_small_outbox_drops_nothing_that_can_wait(self, tmp_path: Path) -> None:
+        """A new file is all in use: room is what it may grow by, and then what memory holds."""
+        with small_disk(tmp_path, 6) as disk:
+            outbox, _ = opened(disk)
+            outbox.add([event()])
+            outbox.complete(outbox.epoch, 1)
+            others = fill(disk)
+            for number in range(400):
+                outbox.add(events(1, 400))
+                if number % 2:  # with a master, and without
+                    outbox.complete(outbox.epoch, outbox.last_seq)
+                fill(disk)
+            outbox.add(events(200, 400))
+            assert outbox.dropped == {}
+            assert outbox.waiting
+            others.unlink()
+            outbox.commit_waiting()
+            assert (outbox.dropped, outbox.waiting, outbox.trouble) == ({}, 0, "")
+            assert outbox.last_seq == 601
+            outbox.close()
+
+    def test_statistics_make_room_for_events_in_a_small_outbox(self, tmp_path: Path) -> None:
+        with small_disk(tmp_path, 6) as disk:
+            outbox, _ = opened(disk)
+            outbox.add([statistics(40_000)] * 5)
+            fill(disk)
+            outbox.add(events(600, 400))
+            fill(disk)
+            outbox.add(events(600, 400))
+            assert set(outbox.dropped) == {"stats"}
+            outbox.close()
+
     def test_others_eat_the_reserve(self, tmp_path: Path) -> None:
         with small_disk(tmp_path, 6) as disk:
             outbox, _ = opened(disk)
