@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from msgspec import Raw
 
 from vmwatch.shared.messages import (
-    MAX_BATCH_BYTES,
     MAX_MESSAGES,
     Acknowledgement,
     Envelope,
@@ -25,6 +24,9 @@ RESEND_FIRST_S = 5.0
 RESEND_MOST_S = 60.0
 SILENCE_S = 5.0
 """No word from the master for so long: the connection is given up."""
+FRAME_BYTES = 256 * 1024
+"""Of messages in a frame, but for a single one. The wire allows more; but until a frame has come as a whole, it is no sign
+of life, neither for ZeroMQ's heartbeats nor for ours, and over a slow line 4 MiB would never arrive."""
 UNSEEN_INTERVALS = 3
 """The master hears nothing of us for so many heartbeats although we hear it: the connection is given up."""
 NEW_EPOCHS_S, NEW_EPOCHS_MOST = 300.0, 3
@@ -224,7 +226,7 @@ class Sender:
             return None
         count = MAX_MESSAGES if self._answered else 1
         room = max(0, self.credit - self._in_flight_bytes)
-        return Wanted(self._cursor, count, min(room, MAX_BATCH_BYTES), at_least_one=empty)
+        return Wanted(self._cursor, count, min(room, FRAME_BYTES), at_least_one=empty)
 
     def compose(
         self, now: float, wall: float, held: Held, before: int, rows: Sequence[Row], status: bytes | None = None

@@ -5,6 +5,7 @@ import select
 import socket
 import struct
 import threading
+import time
 from types import TracebackType
 from typing import Self
 
@@ -26,10 +27,11 @@ def new_socket(address: Address) -> socket.socket:
 
 
 class Wire:
-    """Accepts at one address and forwards to the other, from `with` on."""
+    """Accepts at one address and forwards to the other, from `with` on; forth at most `bytes_a_second`, if given."""
 
-    def __init__(self, at: Address, to: Address) -> None:
+    def __init__(self, at: Address, to: Address, bytes_a_second: float = 0.0) -> None:
         self.at = at
+        self._bytes_a_second = bytes_a_second
         self._to = to
         self._listener = new_socket(at)
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -132,5 +134,7 @@ class Wire:
                 other.sendall(data)
                 if flows is self._forth:
                     self.carried += len(data)
+                    if self._bytes_a_second:
+                        time.sleep(len(data) / self._bytes_a_second)
         with contextlib.suppress(OSError):
             other.shutdown(socket.SHUT_WR)
