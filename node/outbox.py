@@ -339,7 +339,7 @@ class Outbox:
         return seqs
 
     def _shed(self) -> bool:
-        """Drop something that matters less than an event, so that its place in the file is free. False: nothing went."""
+        """Drop something that matters less than an event: its place in the file is free then. False: nothing went."""
         before = self._depth
         with suppress(NotNowError):
             self._insert((), 0, shed=True)
@@ -422,8 +422,8 @@ class Outbox:
         return self._tight_ceiling()
 
     def _tight_ceiling(self) -> int:
-        """As much as the file has already, or may have of the reserve: a small file is all in use, and would hold nothing
-        new. Where the disk does not give even that, the commit fails, and messages wait in memory."""
+        """As much as the file has already, or may have of the reserve: a small file is all in use, and would hold
+        nothing new. Where the disk does not give even that, the commit fails, and messages wait in memory."""
         return min(self.limit_bytes, max(self._file_bytes(), LEAST_BYTES)) - _SPLIT_PAGES * self._page_bytes
 
     def _file_bytes(self) -> int:

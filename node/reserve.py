@@ -1,6 +1,7 @@
 """The reserved megabyte: disk space that lets deletes work when the disk is full (design 01, *disk full*)."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 RESERVE_BYTES = 1024 * 1024
@@ -35,7 +36,7 @@ class Reserve(NoReserve):
 
     def release(self) -> None:
         """Give the space to the outbox."""
-        self._path.unlink(missing_ok=True)
+        self._remove()
         self.held = False
 
     def restore(self) -> bool:
@@ -49,7 +50,11 @@ class Reserve(NoReserve):
             finally:
                 os.close(handle)
         except OSError:
-            self._path.unlink(missing_ok=True)
+            self._remove()
             return False
         self.held = True
         return True
+
+    def _remove(self) -> None:
+        with suppress(OSError):  # a file system that has become read-only
+            self._path.unlink(missing_ok=True)

@@ -25,8 +25,8 @@ RESEND_MOST_S = 60.0
 SILENCE_S = 5.0
 """No word from the master for so long: the connection is given up."""
 FRAME_BYTES = 256 * 1024
-"""Of messages in a frame, but for a single one. The wire allows more; but until a frame has come as a whole, it is no sign
-of life, neither for ZeroMQ's heartbeats nor for ours, and over a slow line 4 MiB would never arrive."""
+"""Of messages in a frame, but for a single one. The wire allows more; but until a frame has come as a whole it is no
+sign of life, neither for ZeroMQ's heartbeats nor for ours, and over a slow line 4 MiB would never arrive."""
 UNSEEN_INTERVALS = 3
 """The master hears nothing of us for so many heartbeats although we hear it: the connection is given up."""
 NEW_EPOCHS_S, NEW_EPOCHS_MOST = 300.0, 3

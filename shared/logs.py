@@ -4,11 +4,12 @@ import json
 import logging
 import logging.handlers
 import sys
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from vmwatch.shared.errors import ConfigurationError
+from vmwatch.shared.errors import of_system
 
 FORMATS = ("text", "json")
 STANDARD_ERROR = "-"
@@ -45,20 +46,35 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(entry, ensure_ascii=False)
 
 
+class LogFile(logging.handlers.WatchedFileHandler):
+    """Opened anew when logrotate has moved it away. A line that cannot be written is lost, and nothing else: logging's
+    own care for errors ends where a file is opened."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            super().emit(record)
+        except OSError:
+            # What is left in its buffer found no room; to write that first would fail for ever.
+            stream, self.stream = self.stream, None  # as in its own `close`
+            if stream is not None:
+                with suppress(OSError):
+                    stream.close()
+            self.handleError(record)
+
+
 def set_up(log_file: str, level: str, log_format: str = "text") -> None:
     """Send the root logger to `log_file` (`-`: standard error), and to the terminal as well if there is one.
 
-    WatchedFileHandler opens the file anew when logrotate has moved it away. Raises ConfigurationError if the
-    file cannot be opened.
+    Raises ConfigurationError if the file cannot be opened, VmwatchError if it cannot be opened now.
     """
     formatter = JsonFormatter() if log_format == "json" else TextFormatter()
     handlers: list[logging.Handler] = []
     if log_file != STANDARD_ERROR:
         try:
             Path(log_file).parent.mkdir(parents=True, exist_ok=True)
-            handlers.append(logging.handlers.WatchedFileHandler(log_file, encoding="utf-8"))
+            handlers.append(LogFile(log_file, encoding="utf-8"))
         except OSError as error:
-            raise ConfigurationError(f"{log_file}: log cannot be written: {error.strerror}") from None
+            raise of_system(error, f"{log_file}: log cannot be written: {error.strerror}") from None
     if log_file == STANDARD_ERROR or sys.stderr.isatty():
         handlers.append(logging.StreamHandler(sys.stderr))
     root = logging.getLogger()

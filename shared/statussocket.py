@@ -7,10 +7,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from vmwatch.shared.errors import ConfigurationError
+from vmwatch.shared.errors import ConfigurationError, of_system
 
 log = logging.getLogger(__name__)
 MAX_PATH_BYTES = 107
@@ -19,6 +20,7 @@ _CLIENT_TIMEOUT_S = 5.0
 MOST_BYTES = 64 * 1024 * 1024
 """Of an answer: a master with ten thousand nodes says a tenth of that."""
 _CONNECT_AGAIN_S = 0.02
+_ACCEPT_AGAIN_S = 0.1
 
 
 class StatusSocket:
@@ -27,11 +29,12 @@ class StatusSocket:
     def __init__(self, path: Path, describe: Callable[[], dict[str, Any]]) -> None:
         self._path = path
         self._describe = describe
+        self._closed = False
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._thread = threading.Thread(target=self._serve, name="status", daemon=True)
 
     def start(self) -> None:
-        """Raises ConfigurationError if the socket cannot be made."""
+        """Raises ConfigurationError if the socket cannot be made, VmwatchError if it cannot be made now."""
         if len(os.fsencode(self._path)) > MAX_PATH_BYTES:
             raise ConfigurationError(f"{self._path}: longer than the {MAX_PATH_BYTES} bytes of a UNIX socket's path")
         try:
@@ -44,25 +47,29 @@ class StatusSocket:
                 os.umask(before)
             self._socket.listen(8)
         except OSError as error:
-            raise ConfigurationError(f"{self._path}: status socket cannot be made: {error.strerror}") from None
+            raise of_system(error, f"{self._path}: status socket cannot be made: {error.strerror}") from None
         self._thread.start()
 
     def close(self) -> None:
         """Stop answering and remove the socket."""
-        self._path.unlink(missing_ok=True)
+        with suppress(OSError):  # a file system that has become read-only
+            self._path.unlink(missing_ok=True)
         # shutdown wakes the accept of the thread; close alone would not
-        try:
+        self._closed = True
+        with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
         self._socket.close()
 
     def _serve(self) -> None:
         while True:
             try:
                 client, _ = self._socket.accept()
-            except OSError:
-                return
+            except OSError as error:
+                if self._closed:
+                    return
+                log.debug("no status client can be taken now: %s", error)  # too many open files
+                time.sleep(_ACCEPT_AGAIN_S)
+                continue
             with client:
                 client.settimeout(_CLIENT_TIMEOUT_S)
                 try:

@@ -7,9 +7,9 @@ from vmwatch.shared.errors import ConfigurationError
 
 HEARTBEAT_EVERY_MS = 2000
 HEARTBEAT_LOST_MS = 30_000
-"""ZMTP heartbeats (RFC 37): a peer whose host lost its power is noticed after so long, and its connection freed. ZeroMQ
-counts whole messages alone, and its answer stands behind what a node is sending: over a slow line a large inventory takes
-long."""
+"""ZMTP heartbeats (RFC 37): a peer whose host lost its power is noticed after so long, and its connection freed.
+ZeroMQ counts whole messages alone, and the answer stands behind what a node is sending: over a slow line a large
+inventory takes long."""
 
 
 def tcp_socket(context: zmq.Context[zmq.Socket[bytes]], kind: int, endpoint: Endpoint) -> zmq.Socket[bytes]:

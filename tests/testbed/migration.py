@@ -114,8 +114,8 @@ class Migration:
     """One migration, in a thread of its own: begun by `with`, and cancelled at its end if it still goes on.
 
     `port`: the destination's QEMU listens there on 127.0.0.2, the source's calls 127.0.0.1: a `Wire` stands between.
-    `uri`: where the libvirtd in charge reaches the destination's, if not at its own address. `name`: what the VM is called
-    there, if not as before.
+    `uri`: where the libvirtd in charge reaches the destination's, if not at its own address. `name`: what the VM is
+    called there, if not as before.
     """
 
     def __init__(

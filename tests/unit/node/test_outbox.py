@@ -1,13 +1,11 @@
 """The outbox on real SQLite: order over restarts, what may be deleted, foreign and damaged files, full disks."""
 
-import contextlib
+import errno
 import json
 import os
 import shutil
 import sqlite3
-import subprocess
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from tests.testbed.smalldisk import fill, small_disk
 from vmwatch.node import outbox as outbox_module
 from vmwatch.node.outbox import MAX_PAYLOAD_BYTES, Outbox
 from vmwatch.node.outboxfile import machine_id, open_outbox
@@ -416,33 +415,6 @@ class TestFullDisk:
         assert unused_tokens(connection) == ["t1"]
 
 
-@contextlib.contextmanager
-def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
-    """A file system of its own."""
-    disk = folder / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(disk)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
-        pytest.skip("needs to mount a small file system, which only root may")
-    try:
-        yield disk
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
-
-
-def fill(disk: Path) -> Path:
-    """Take all the space that is left."""
-    file = disk / "others"
-    handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    try:
-        with contextlib.suppress(OSError):
-            while True:
-                os.write(handle, b"x" * 512)
-    finally:
-        os.close(handle)
-    return file
-
-
 class TestRealFullDisk:
     def test_deletes_and_inserts_go_on_and_all_heals(self, tmp_path: Path) -> None:
         with small_disk(tmp_path, 6) as disk:
@@ -736,3 +708,14 @@ class OutboxMachine(RuleBasedStateMachine):
 OutboxMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestOutboxMachine = OutboxMachine.TestCase
 
+
+def test_a_reserve_on_a_file_system_that_has_become_read_only_is_not_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    reserve = Reserve(tmp_path / "reserve")
+    monkeypatch.setattr(Path, "unlink", refuse)
+    reserve.release()
+    assert not reserve.held

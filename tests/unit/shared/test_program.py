@@ -1,5 +1,6 @@
 """What the mains share: options, exit codes, one process per pid file, logs that survive logrotate, the status."""
 
+import errno
 import json
 import logging
 import os
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.testbed.smalldisk import fill, make_read_only, small_disk
 from vmwatch.shared import conffile, logs, program
 from vmwatch.shared.backoff import Backoff
 from vmwatch.shared.conffile import Loaded, setting
@@ -204,3 +206,56 @@ def test_the_prefix_comes_from_the_option_the_environment_or_the_original(monkey
     monkeypatch.setenv("VMWATCH_PREFIX", "/srv/vmwatch")
     assert str(Paths.of("vmwatch-node").log) == "/srv/vmwatch/var/vmwatch-node.log"
     assert str(Paths.of("vmwatch-node", "/opt/x").socket) == "/opt/x/var/run/vmwatch-node.sock"
+
+
+class TestDiskThatTakesNothing:
+    def test_a_service_starts_on_a_full_disk_since_it_may_be_the_one_that_frees_some(self, tmp_path: Path) -> None:
+        with small_disk(tmp_path, 1) as disk:
+            fill(disk)
+            with PidFile(disk / "x.pid"), pytest.raises(ConfigurationError, match="already running"):
+                PidFile(disk / "x.pid").__enter__()
+
+    def test_what_cannot_be_made_now_is_no_wrong_configuration(self, tmp_path: Path) -> None:
+        with small_disk(tmp_path, 1) as disk:
+            make_read_only(disk)
+            assert run(tmp_path, "", "--log-file", str(disk / "x.log")) == Exit.FAILURE
+
+    def test_a_log_that_is_moved_away_meanwhile_is_written_again_when_there_is_room(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with small_disk(tmp_path, 1) as disk:
+            path = disk / "x.log"
+            logs.set_up(str(path), "info")
+            log = logging.getLogger("x")
+            others = fill(disk)
+            for _ in range(100):
+                log.info("no room %s", "x" * 1000)
+            path.rename(disk / "x.log.1")
+            for _ in range(100):
+                log.info("no room either %s", "x" * 1000)
+            others.unlink()
+            log.info("room")
+            assert "room" in path.read_text()
+        assert "No space left on device" in capsys.readouterr().err
+
+    def test_a_file_system_that_has_become_read_only_is_no_defect_at_the_end(
+        self, short_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(path: Path, missing_ok: bool = False) -> None:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+        status = StatusSocket(short_path / "s", dict)
+        status.start()
+        with PidFile(short_path / "x.pid"):
+            monkeypatch.setattr(Path, "unlink", refuse)
+            status.close()
+
+
+def test_what_ends_with_an_error_leaves_its_pid_file_and_so_does_not_seem_to_be_stopped_on_purpose(
+    tmp_path: Path,
+) -> None:
+    pid_file = tmp_path / "var/run/vmwatch-test.pid"
+    assert run(tmp_path, "colour=green\n") == Exit.DEFECT
+    assert pid_file.exists()
+    assert run(tmp_path, "") == Exit.OK
+    assert not pid_file.exists()

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import resource
 import socket
 import threading
 import time
@@ -86,3 +87,21 @@ def test_one_that_trickles_is_given_up(short_path: Path) -> None:
 def test_what_is_no_json_object_is_an_error(short_path: Path, answer: bytes) -> None:
     with listening(short_path / "s", lambda client: client.sendall(answer)), pytest.raises(ValueError):
         read_status(short_path / "s", 60)
+
+
+def test_after_a_time_with_too_many_open_files_the_status_is_told_again(short_path: Path) -> None:
+    """accept(2), EMFILE."""
+    served = StatusSocket(short_path / "s", lambda: {"well": True})
+    served.start()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        with socket.socket(socket.AF_UNIX) as client:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (client.fileno() + 1, limits[1]))
+            client.connect(str(short_path / "s"))
+            time.sleep(1)  # it cannot be seen from outside that it tries in vain
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            client.settimeout(FAR_TOO_LONG_S)
+            assert json.loads(client.recv(1000)) == {"well": True}
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        served.close()
