@@ -5,6 +5,7 @@ from typing import Any
 
 import libvirt
 
+from vmwatch.node.domainname import name_of
 from vmwatch.shared.backoff import Backoff
 from vmwatch.shared.messages import Event, Inventory, ListedDomain
 from vmwatch.shared.states import state_of_libvirt
@@ -46,7 +47,7 @@ def _listed(domain: Any) -> ListedDomain:  # noqa: ANN401
     state, reason = domain.state()
     return ListedDomain(
         uuid=domain.UUIDString().lower(),
-        name=domain.name(),
+        name=name_of(domain),
         state=state_of_libvirt(state),
         reason=reason,
         persistent=bool(domain.isPersistent()),

@@ -10,6 +10,7 @@ from typing import Any
 import libvirt
 
 from vmwatch.node.background import Background
+from vmwatch.node.domainname import name_of
 from vmwatch.node.eventloop import EventLoop
 from vmwatch.shared.backoff import Backoff
 from vmwatch.shared.clock import Clock
@@ -240,7 +241,7 @@ class Source:
                     numbers = (int(arguments[0]), int(arguments[1]))
                 else:
                     numbers = () if position is None else (int(arguments[position]),)  # type: ignore[assignment]
-                happened = Happened(kind, numbers, domain.UUIDString(), domain.name(), wall)
+                happened = Happened(kind, numbers, domain.UUIDString(), name_of(domain), wall)
             except Exception as error:  # libvirt would print it and forget it
                 self.callback_errors += 1
                 self.last_error = f"{kind} event not understood: {error}"

@@ -34,12 +34,9 @@ class Child:
         self._channels = channels
         self._name = f"w{settings.generation}"
         self._unsent: deque[bytes] = deque()
-        self._socket = context.socket(zmq.PUSH)
-        self._socket.linger = 0
-        # Each hand-over has at least one message, so that what may be in hand is also what may be on its way.
-        self._socket.sndhwm = most_in_hand + _SPARE
         endpoint = channels.endpoint(self._name)
-        self._socket.bind(endpoint)
+        # Each hand-over has at least one message, so that what may be in hand is also what may be on its way.
+        self._socket = _bound(context, endpoint, most_in_hand + _SPARE)
         try:
             self._process = _start(slot, settings.generation, parent)
         except OSError:
@@ -99,6 +96,22 @@ class Child:
     def _close_socket(self) -> None:
         self._socket.close()
         self._channels.remove(self._name)
+
+
+def _bound(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, most_waiting: int) -> zmq.Socket[bytes]:
+    """Raises OSError, as when too many files are open."""
+    try:
+        socket = context.socket(zmq.PUSH)
+        socket.linger = 0
+        socket.sndhwm = most_waiting
+        try:
+            socket.bind(endpoint)
+        except zmq.ZMQError:
+            socket.close()
+            raise
+    except zmq.ZMQError as error:
+        raise OSError(error.errno, error.strerror) from None
+    return socket
 
 
 def _start(slot: int, generation: int, parent: int) -> subprocess.Popen[bytes]:

@@ -254,6 +254,23 @@ class TestEvents:
         assert not any(message["repeat"] for message in master.messages)
         assert [message["seq"] for message in master.messages] == list(range(1, len(master.messages) + 1))
 
+    def test_a_name_that_is_no_utf_8_stops_neither_events_nor_listings(
+        self, daemon: TestDriverDaemon, master: PlainMaster, prefix: Path
+    ) -> None:
+        uuid = str(uuid4())
+        domain = daemon.define("vm1", uuid)
+        with Node(prefix, daemon.uri, master) as node:
+            settle(node, master)
+            try:
+                subprocess.run(["virsh", "-q", "-c", daemon.uri, "domrename", "vm1", b"\xea\xe2\xec"], check=True)
+                wait_until(lambda: ("defined", "renamed", None) in master.events(uuid), "the event")
+                master.want_inventory = "again"
+                wait_until(lambda: any(m.get("token") == "again" for m in master.of("inventory")), "the listing")
+            finally:
+                domain.undefine()
+        (listed,) = [one for one in master.of("inventory")[-1]["domains"] if one["uuid"] == uuid]
+        assert (listed["name"], listed["state"]) == (uuid, "shutoff")
+
     def test_the_agent_tells_of_itself(self, daemon: TestDriverDaemon, master: PlainMaster, prefix: Path) -> None:
         with Node(prefix, daemon.uri, master) as node:
             settle(node, master)
