@@ -142,6 +142,8 @@ class _Alone:
 
 def _apply(work: Work, results: Iterable[Result]) -> None:
     for result in results:
+        if result.object != MASTER and not work.has_node(result.object):
+            continue  # removed while it was looked at: nobody would ever look again
         for found in result.found:
             pending = f"{NOT_CONFIGURED}; " if _is_unfinished(work, (found.kind.value, result.object)) else ""
             text = f"{result.object}: {pending}{found.text}"

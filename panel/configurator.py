@@ -296,6 +296,8 @@ class Configurator:
 
         def job(work: Work) -> None:
             for part in report.parts:
+                if part.name != MASTER and not work.has_node(part.name):
+                    continue  # removed meanwhile: nothing would ever close its problem
                 kind = Kind.MASTER_STOPPED if part.name == MASTER else Kind.NODE_STOPPED
                 if part.counts and not part.ok and part.name != solves:
                     raise_problem(work.draft, work.now, kind, part.name, Level.ERROR, f"{NOT_CONFIGURED}: {part.text}")

@@ -9,13 +9,11 @@ from msgspec import structs
 from vmwatch.panel.configurereport import Part
 from vmwatch.panel.functions import Panel
 from vmwatch.panel.knowledge import Node
-from vmwatch.panel.problems import Kind, close_problem
-from vmwatch.panel.removed import came_back, decided
+from vmwatch.panel.problems import close_problem
+from vmwatch.panel.removed import ENDED_WITH_IT, came_back, decided
 from vmwatch.panel.store import Host
 from vmwatch.panel.writer import Work
 
-ENDED_WITH_IT = (Kind.NODE_STOPPED, Kind.NODE_UNAVAILABLE, Kind.SKEW)
-"""Problems that nobody would look at again; others end by themselves."""
 SIGNS_END_S = 6.0
 """A master reports every 5 s: so long after a node's end its last sign of life may come."""
 REPORTS_MOST_S = 20.0

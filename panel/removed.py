@@ -11,6 +11,8 @@ from msgspec.structs import replace
 from vmwatch.panel.problems import Kind, Level, Problem, Problems, close_problem, raise_problem
 
 TOLD = "it was removed, and reports all the same"
+ENDED_WITH_IT = (Kind.NODE_STOPPED, Kind.NODE_UNAVAILABLE, Kind.SKEW)
+"""Problems that nobody would look at again once the node is removed; others end by themselves."""
 
 
 def came_back(draft: Problems, now: float, node: str) -> None:

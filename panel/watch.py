@@ -3,7 +3,7 @@ nobody finished, duplicates. A core without I/O: `turn` is called about once a s
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -15,6 +15,7 @@ from vmwatch.panel.inquiry import Inquiry
 from vmwatch.panel.knowledge import Draft, Node
 from vmwatch.panel.problems import Kind, Level, Problem, close_problem, keep_problem, open_objects
 from vmwatch.panel.registration import EMPTY, EMPTY_AGAIN_S
+from vmwatch.panel.removed import ENDED_WITH_IT
 from vmwatch.panel.rules import Claim, departures_ended
 from vmwatch.shared.nodestatus import libvirt_answers
 
@@ -89,6 +90,7 @@ class Watch:
                 draft.nodes[name] = after
                 draft.durable |= (after.doubted, after.doubt) != (node.doubted, node.doubt)
         self._tell(draft, nodes, now, wall)
+        self._end_with_removal(draft, nodes, wall)
         self._end_departures(draft, list(nodes), wall)
         self.duplicates.turn(draft, nodes, now, wall, label)
 
@@ -150,6 +152,13 @@ class Watch:
         for kind in (Kind.NODE_SILENT, Kind.ID_CONFLICT):
             for name in open_objects(draft.all_problems(), kind):
                 if (kind, name) not in held:
+                    close_problem(draft, wall, kind, name)
+
+    def _end_with_removal(self, draft: Draft, nodes: Container[str], wall: float) -> None:
+        """Problems that are left of nodes that were removed. What others report of strangers is theirs."""
+        for kind in ENDED_WITH_IT:
+            for name in open_objects(draft.all_problems(), kind):
+                if name not in nodes and draft.node(name) is not None:
                     close_problem(draft, wall, kind, name)
 
     def report_age_s(self, now: float) -> float | None:

@@ -72,6 +72,11 @@ class Work:
         """Done after the draft is written, in the job's savepoint."""
         self.registered = registered
 
+    def has_node(self, name: str) -> bool:
+        """Is it in the list of nodes? One that was removed is not."""
+        host = self.hosts.get(name)
+        return host is not None and not host.hidden
+
 
 Job = Callable[[Work], _T]
 """Runs in the writer's thread. What it raises is the caller's answer and takes back this job alone."""

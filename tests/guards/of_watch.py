@@ -224,6 +224,24 @@ TELLING = (
     ),
     _guard("a-node-that-is-back-is-no-problem", "if (kind, name) not in held:", "if False:", "Problems: they close"),
     _guard("a-silent-node-stays-a-problem", "if (kind, name) not in held:", "if True:", "Problems: while it lasts"),
+    _guard(
+        "a-problem-of-a-listed-node-stays",
+        "if name not in nodes and draft.node(name) is not None:",
+        "if draft.node(name) is not None:",
+        "Problems: while the node is there",
+    ),
+    _guard(
+        "a-strangers-problem-stays",
+        "if name not in nodes and draft.node(name) is not None:",
+        "if name not in nodes:",
+        "Problems: others report some too",
+    ),
+    _guard(
+        "what-is-left-of-a-removed-node-ends",
+        "        self._end_with_removal(draft, nodes, wall)\n",
+        "",
+        "Problems: nobody would look at them again",
+    ),
 )
 
 DEPARTURES = (

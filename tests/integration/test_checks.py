@@ -17,6 +17,7 @@ from vmwatch.panel.checkup import NOT_CONFIGURED, Looked, Probed, Result
 from vmwatch.panel.knowledge import Node
 from vmwatch.panel.maintenance import MASTER, Maintenance, begin
 from vmwatch.panel.problems import Kind, Level, close_problem, raise_problem
+from vmwatch.panel.removal import forget
 from vmwatch.panel.removed import came_back
 from vmwatch.panel.store import Host, Store
 from vmwatch.panel.ways import ThisMachine, probed, run
@@ -182,6 +183,24 @@ def test_a_node_that_was_removed_and_reports_is_not_looked_at(bench: Bench) -> N
     assert bench.nodes()["kvm-01"].state == "removed"
     assert bench.scripts.looks == 0
     assert bench.open_ones() == {(Kind.RETURNED.value, "kvm-01")}
+
+
+def test_a_node_that_is_removed_while_it_is_looked_at_has_no_problem(bench: Bench, tmp_path: Path) -> None:
+    bench.add("kvm-01")
+    begun, removed = tmp_path / "begun", tmp_path / "removed"
+    bench.scripts.write("kvm-01", f"touch {begun}; until [ -e {removed} ]; do sleep 0.05; done; exit 255")
+    bench.checks.look_limit_s = 100.0
+
+    async def remove_meanwhile() -> None:
+        check = asyncio.create_task(bench.checks.nodes())
+        while not begun.exists():
+            await asyncio.sleep(0.01)
+        await bench.writer.do(lambda work: forget(work, "kvm-01"))
+        removed.touch()
+        await check
+
+    asyncio.run(remove_meanwhile())
+    assert bench.open_ones() == set()
 
 
 def test_nodes_that_take_long_delay_no_other(bench: Bench, tmp_path: Path) -> None:

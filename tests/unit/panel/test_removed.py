@@ -1,9 +1,11 @@
 """A node that was removed and reports: it is told once for all, and nothing is done until somebody has decided."""
 
-from tests.unit.panel.cluster import Cluster
+import pytest
+
+from tests.unit.panel.cluster import Cluster, Node
 from vmwatch.panel.knowledge import Draft
-from vmwatch.panel.problems import Kind
-from vmwatch.panel.removed import came_back, decided, returned
+from vmwatch.panel.problems import Kind, Level, raise_problem
+from vmwatch.panel.removed import ENDED_WITH_IT, came_back, decided, returned
 from vmwatch.panel.solving import is_due
 
 
@@ -22,3 +24,16 @@ def test_it_is_a_problem_that_nothing_but_a_person_solves() -> None:
     decided(draft, cluster.wall, "kvm-01")
     draft.merge()
     assert returned(cluster.known.problems.values()) == frozenset()
+
+
+@pytest.mark.parametrize("kind", ENDED_WITH_IT)
+def test_problems_that_only_a_look_at_a_node_would_close_end_when_it_is_in_no_list_any_more(kind: Kind) -> None:
+    cluster = Cluster()
+    for name in ("kvm-01", "kvm-02"):
+        cluster.hear(Node(name))
+    draft = Draft(cluster.known)
+    for name in ("kvm-01", "kvm-02", "stranger"):
+        raise_problem(draft, cluster.wall, kind, name, Level.ERROR, "as it says")
+    cluster.watch.turn(draft, ["kvm-01"], cluster.now, cluster.wall, str)
+    draft.merge()
+    assert {one.object for one in cluster.problems(kind)} == {"kvm-01", "stranger"}
