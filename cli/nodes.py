@@ -85,9 +85,9 @@ def add(
         if lacking and not unchecked:
             raise PanelError(f"{name} was not added: {lacking[0]['text']}")
     # One that reported by itself is there already, and nobody has said yet how it is reached; or it was removed.
-    found = next((row for row in client.all_rows("vmhostnode") if row["name"] == name), None)
-    is_there = found is not None and (not found["reach"] or found["removed"] == "yes")
-    which = {"elid": name} if is_there else {"name": name}
+    found, which = find(client, name), {"name": name}
+    if found is not None and (not found["reach"] or found["removed"] == "yes"):
+        which = {"elid": found["id"]}
     answer = client.change("vmhostnode.edit", sok="ok", **which, **given(**way))
     raise typer.Exit(follow(client, answer["tparams"]["run"]["$"], out))
 
@@ -96,7 +96,7 @@ def add(
 def remove(name: Name, url: Url = DEFAULT_URL, user: User = "admin", ca: Authority = "") -> None:
     """Remove a node: its service is stopped, its file goes; registered events stay."""
     client, out = connect(url, user, ca, LONG_S), console()
-    told = client.change("vmhostnode.delete", sok="ok", elid=name)["tparams"]
+    told = client.change("vmhostnode.delete", sok="ok", elid=number_of(client, name))["tparams"]
     show(out, "", f"{name} was removed")
     if "run" in told:
         raise typer.Exit(follow(client, told["run"]["$"], out))
@@ -105,7 +105,8 @@ def remove(name: Name, url: Url = DEFAULT_URL, user: User = "admin", ca: Authori
 @nodes.command()
 def config(name: Name, url: Url = DEFAULT_URL, user: User = "admin", ca: Authority = "") -> None:
     """Print what the node's vmwatch-node.conf is to say, for Ansible, Puppet or a person. It holds a key."""
-    doc = connect(url, user, ca).call("vmwatch.configure.file", elid=name)
+    client = connect(url, user, ca)
+    doc = client.call("vmwatch.configure.file", elid=number_of(client, name))
     sys.stdout.write(doc["text"]["$"])
 
 
@@ -121,10 +122,10 @@ def trust_host(
 ) -> None:
     """Trust the host key that a node shows now, as after a new installation of it."""
     client = connect(url, user, ca, LONG_S)
-    rows = [row for row in client.all_rows("vmhostnode") if row["name"] == name]
-    if not rows or rows[0]["reach"] != "ssh":
+    found = find(client, name)
+    if found is None or found["reach"] != "ssh":
         raise PanelError(f"there is no node {name} that is reached over SSH")
-    trust(client, console(), rows[0]["ssh"] or rows[0]["address"], host_key)
+    trust(client, console(), found["ssh"] or found["address"], host_key)
 
 
 @nodes.command()
@@ -139,6 +140,19 @@ def key(
     """Print the line for authorized_keys of a node that is reached over SSH."""
     purpose = given(install="on" if install else "")
     print(connect(url, user, ca).change("vmwatch.configure.sshkey", **purpose)["authorized_keys"]["$"])
+
+
+def find(client: PanelClient, name: str) -> Row | None:
+    """The node of this name."""
+    return next((row for row in client.all_rows("vmhostnode") if row["name"] == name), None)
+
+
+def number_of(client: PanelClient, name: str) -> str:
+    """What names it to the panel beyond doubt: a name may be digits alone, and be another node's number."""
+    found = find(client, name)
+    if found is None:
+        raise PanelError(f"there is no node {name}")
+    return found["id"]
 
 
 def trust(client: PanelClient, out: Console, ssh: str, wanted: str) -> None:

@@ -186,9 +186,11 @@ class Board:
         return next((one for one in self.problems() if str(one.id) == number), None)
 
     def node(self, key: str) -> NodeRow | None:
-        """By number, or by name; a name of digits alone yields to the number."""
-        rows = self.nodes()
-        return next((r for r in rows if str(r.id) == key), None) or next((r for r in rows if r.name == key), None)
+        """By number, or by name; a name of digits alone yields to the number. For what a caller says."""
+        return next((row for row in self.nodes() if str(row.id) == key), None) or self.node_named(key)
+
+    def node_named(self, name: str) -> NodeRow | None:
+        return next((row for row in self.nodes() if row.name == name), None)
 
     def since(self, stamp: int) -> Change | None:
         """What changed at or after an event's id; None if that is longer ago than is remembered."""

@@ -24,7 +24,7 @@ _heartbeat = msgspec.json.Decoder(_Heartbeat)
 
 def drifted(panel: Panel, host: Host, values: Values) -> str:
     """A sentence that says so; empty if it runs with them, or if that is not known: it does not speak, or is older."""
-    row = panel.board.node(host.name)
+    row = panel.board.node_named(host.name)
     if row is None or host.reach != "manual" or row.doubt == NO_LIFE:
         return ""
     try:

@@ -58,10 +58,11 @@ async def edit(call: Call) -> Form | Done:
 
 
 def subject_of(call: Call, elid: str) -> str:
-    """Raises ApiError for what is neither a node nor the master."""
+    """A name goes first: rows of this list have no other `id`. Raises ApiError for what is neither a node nor the
+    master."""
     if elid == MASTER:
         return MASTER
-    row = call.panel.board.node(elid)
+    row = call.panel.board.node_named(elid) or call.panel.board.node(elid)
     if row is None:
         raise missed("vmhostnode", elid)
     return row.name

@@ -113,7 +113,7 @@ async def _add(call: Call, address: str, reach: str, ssh: str) -> Form | Done:
         work.writes.append(save)
 
     await call.panel.writer.do(job)
-    row = call.panel.board.node(name)
+    row = call.panel.board.node_named(name)
     return Done({"elid": str(row.id) if row else name, **_configured(call, None)})
 
 

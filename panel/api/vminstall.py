@@ -179,7 +179,7 @@ def _refuse_node(call: Call, host: Host) -> None:
             " libvirt_uri"
         )
         raise ApiError(Kind.VALUE, "libvirt_uri", text, host.name)
-    row = call.panel.board.node(host.name)
+    row = call.panel.board.node_named(host.name)
     if row is None or row.state != "active":
         why = f" ({row.doubt})" if row is not None and row.doubt else ""
         text = f"the node {host.name} does not report{why}, and an installation is counted by its events"
