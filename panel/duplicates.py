@@ -95,11 +95,12 @@ class Duplicates:
                 candidate.told = candidate.told or _told(draft, subject) or label(candidate.since_wall)
                 text = f"{self._text(draft, subject)}{_SINCE}{candidate.told}"
                 keep_problem(draft, wall, Kind.DUPLICATE, subject, Level.ERROR, text)
-        if all(_has_listed(draft, name) for name in nodes):
-            # Before that a disk's other VM may only not be known again yet: the panel has just started.
-            for subject in open_objects(draft.all_problems(), Kind.DUPLICATE):
-                if subject not in self._found:
-                    close_problem(draft, wall, Kind.DUPLICATE, subject)
+        all_listed = all(_has_listed(draft, name) for name in nodes)
+        for subject in open_objects(draft.all_problems(), Kind.DUPLICATE):
+            # Disks are not stored: after the panel's start a disk's other VM may only not be known again yet.
+            is_known = all_listed or not subject.startswith(_DISK)
+            if is_known and subject not in self._found:
+                close_problem(draft, wall, Kind.DUPLICATE, subject)
 
     def _is_confirmed(self, draft: Draft, subject: Subject, candidate: _Candidate, now: float) -> bool:
         known = draft.problem((Kind.DUPLICATE, subject))

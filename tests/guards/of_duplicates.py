@@ -46,9 +46,15 @@ CONFIRMING = (
     ),
     _guard(
         "a-start-closes-no-duplicate",
-        "if all(_has_listed(draft, name) for name in nodes):",
-        "if True:",
+        "is_known = all_listed or not subject.startswith(_DISK)",
+        "is_known = True",
         "6: it closes when it is gone, not when the panel has not heard of it yet",
+    ),
+    _guard(
+        "a-node-that-is-away-keeps-open-what-needs-no-disks",
+        "is_known = all_listed or not subject.startswith(_DISK)",
+        "is_known = all_listed",
+        "6: it closes itself when it is gone, whatever other nodes do",
     ),
     _guard(
         "who-never-lists-keeps-none-open",
@@ -58,14 +64,14 @@ CONFIRMING = (
     ),
     _guard(
         "a-duplicate-closes",
-        "                if subject not in self._found:\n",
-        "                if False:\n",
+        "if is_known and subject not in self._found:",
+        "if False:",
         "6: it closes itself when it is gone",
     ),
     _guard(
         "a-duplicate-stays-open",
-        "                if subject not in self._found:\n",
-        "                if True:\n",
+        "if is_known and subject not in self._found:",
+        "if is_known:",
         "6: while it is there",
     ),
 )

@@ -62,11 +62,32 @@ def test_a_change_of_the_vm_does_not_begin_the_grace_period_anew(trio: Trio) -> 
 def test_a_node_that_speaks_only_vm_event_keeps_no_problem_open(trio: Trio) -> None:
     old = Node("old")
     trio.cluster.hear(old, old.event("started", "booted", uuid=THIRD, vm="other"), live=False)
-    trio.show(B, domain("running"))
+    trio.show(A, domain("running", disks=[DISK]))
+    trio.show(B, domain("running", uuid=OTHER, name="copy", disks=[DISK]))
+    trio.turn(60)
+    assert len(trio.found) == 1
+    trio.show(B, domain("shutoff", uuid=OTHER, name="copy"))
+    trio.turn(2)
+    assert trio.found == []
+
+
+@pytest.mark.parametrize(
+    ("second", "event", "detail"),
+    [(domain("running"), "stopped", "destroyed"), (domain("shutoff", uuid=OTHER), "undefined", "removed")],
+    ids=["UUID", "name"],
+)
+def test_a_node_that_is_away_when_the_panel_starts_keeps_no_duplicate_of_other_nodes_open(
+    trio: Trio, second: dict[str, Any], event: str, detail: str
+) -> None:
+    trio.show(B, second)
+    trio.turn(60)
+    assert len(trio.found) == 1
+    trio.away.add(C)
+    trio.start_anew()
     trio.turn(60)
     assert len(trio.found) == 1
     trio.lists[B] = []
-    trio.tell(B, "stopped", "destroyed")
+    trio.tell(B, event, detail, uuid=second["uuid"])
     trio.turn(2)
     assert trio.found == []
 

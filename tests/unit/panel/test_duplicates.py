@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.unit.panel.cluster import UUID, Cluster, Node, domain
 from vmwatch.panel.duplicates import GRACE_S
@@ -36,6 +37,16 @@ class Pair:
 
     def turn(self, seconds: float) -> None:
         self.cluster.turn(seconds, self.beat)
+
+    def start_anew(self) -> None:
+        """The panel ends, and starts with what is stored: no node has listed for it yet, and it knows no disks."""
+        known = self.cluster.known
+        known.devices.clear()
+        for name, node in known.nodes.items():
+            known.nodes[name] = replace(node, answered=0, wanted="", proof=0)
+        known.want_all_inventories()
+        self.cluster = Cluster(known, now=90_000.0)
+        self.cluster.watch.duplicates.touch(known.vms)
 
     @property
     def found(self) -> list[Problem]:
@@ -191,20 +202,8 @@ def test_a_disk_duplicate_is_not_closed_by_a_restart_of_the_panel_that_has_not_h
     pair.show(A, domain("running", disks=[DISK]))
     pair.show(B, domain("running", uuid=OTHER, name="copy", disks=[DISK]))
     pair.turn(60)
-    pair.cluster.known.devices.clear()
-    for name, node in pair.cluster.known.nodes.items():
-        pair.cluster.known.nodes[name] = _unasked(node)
-    again = Cluster(pair.cluster.known, now=90_000.0)
-    again.watch.duplicates.touch(again.known.vms)
-    pair.cluster = again
+    pair.start_anew()
     pair.cluster.turn(5)
     assert len(pair.found) == 1
-    pair.cluster.known.want_all_inventories()
     pair.turn(5)
     assert [one.count for one in pair.found] == [1]
-
-
-def _unasked(node: Any) -> Any:  # noqa: ANN401
-    from msgspec.structs import replace
-
-    return replace(node, answered=0, wanted="", proof=0)
