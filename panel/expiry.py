@@ -80,26 +80,29 @@ class Sample(NamedTuple):
 
 @dataclass
 class Thinning:
-    """Keeps of each VM's samples on each node the first one of every `every_s` seconds. Rows come in order of id."""
+    """Keeps of each VM's samples on each node the first one of every `every_s` seconds. Rows come in order of id, and
+    again where removing the surplus among them failed."""
 
     every_s: float
-    _kept: dict[tuple[str, str], int] = field(default_factory=dict)
+    _kept: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    """By VM and node, the period and the id of the last one that is kept."""
 
     def surplus(self, samples: Sequence[Sample]) -> list[int]:
         """The ids of those that are not kept."""
         found = []
         for sample in samples:
             key, period = (sample.uuid, sample.node), int(sample.taken // self.every_s)
-            if self._kept.get(key) == period:
+            kept, number = self._kept.get(key, (None, 0))
+            if kept != period:
+                self._kept[key] = period, sample.id
+            elif number != sample.id:
                 found.append(sample.id)
-            else:
-                self._kept[key] = period
         return found
 
     def forget(self, before: float) -> None:
         """VMs without a sample since then: their next one is of another period anyhow."""
         period = int(before // self.every_s)
-        self._kept = {key: kept for key, kept in self._kept.items() if kept >= period}
+        self._kept = {key: kept for key, kept in self._kept.items() if kept[0] >= period}
 
     def __len__(self) -> int:
         return len(self._kept)

@@ -81,6 +81,20 @@ def test_thinning_keeps_the_first_sample_of_each_vm_node_and_hour_however_it_is_
     assert Thinning(3600.0).surplus(kept) == []
 
 
+@given(SAMPLES, st.lists(st.integers(0, 9), max_size=4))
+def test_a_removal_of_surplus_that_failed_costs_no_vm_node_and_hour_its_last_sample(
+    drawn: list[tuple[str, str, int]], committed: list[int]
+) -> None:
+    samples = [Sample(number, uuid, node, float(taken)) for number, (uuid, node, taken) in enumerate(drawn, 1)]
+    thinning, kept = Thinning(3600.0), samples
+    for steps in [*committed, len(samples)]:
+        gone = thinning.surplus(kept)[:steps]
+        kept = [sample for sample in kept if sample.id not in gone]
+    assert {(row.uuid, row.node, row.taken // 3600) for row in kept} == {
+        (row.uuid, row.node, row.taken // 3600) for row in samples
+    }
+
+
 def test_thinning_forgets_vms_that_are_gone() -> None:
     thinning = Thinning(3600.0)
     thinning.surplus([Sample(number, str(number), "kvm-01", 3600.0 * number) for number in range(100)])

@@ -27,7 +27,7 @@ from vmwatch.panel.schema import SPAN_ROWS, eventlog, spans
 from vmwatch.panel.schema import stats as stats_table
 from vmwatch.panel.settings import PanelSettings
 from vmwatch.panel.store import Store
-from vmwatch.panel.writer import Work, Writer
+from vmwatch.panel.writer import NotCommitted, Work, Writer
 from vmwatch.shared.report import Verdict, decode_report
 
 START = 1_800_000_000.0
@@ -168,6 +168,25 @@ def test_samples_are_all_kept_for_two_days_and_then_one_an_hour_per_vm_and_node(
     assert sum(taken >= keeper.clock.now - 2 * DAY_S for _, taken in samples) == 6 * 48 + 1
     assert keeper.run(lambda: keeper.retention.thin_out()) == 0
     assert keeper.run(lambda: Retention(keeper.panel).thin_out()) == 0  # as after a restart
+
+
+def test_thinning_that_the_database_refuses_keeps_the_hours_first_sample_all_the_same(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seq in range(1, 7):
+        keeper.settle(stats(seq, taken=START + seq * 60))
+    keeper.clock.now += 3 * DAY_S
+    keeper.settle(stats(7, taken=keeper.clock.now))
+
+    async def refuse(*_: Any) -> Any:  # noqa: ANN401 - as the writer's own
+        raise NotCommitted("the database could not be written: database is locked")
+
+    with monkeypatch.context() as locked:
+        locked.setattr(keeper.writer, "do", refuse)
+        with pytest.raises(NotCommitted):
+            keeper.run(keeper.retention.thin_out)
+    keeper.run(keeper.retention.thin_out)
+    assert [taken for _, taken in keeper.samples()] == [START + 60, keeper.clock.now]
 
 
 def test_samples_that_are_too_old_go_altogether(keeper: Keeper) -> None:
