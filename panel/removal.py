@@ -35,6 +35,12 @@ def forget(work: Work, name: str) -> None:
     work.writes.append(lambda recorder: recorder.save_host(hidden))
 
 
+def added_again(node: Node) -> Node:
+    """What is known of a node that was removed and is added now: as of a new one, nothing is missed of it before its
+    first sign of life. Until it is added its silence counts, should something that it left be reported late."""
+    return structs.replace(node, seen=0.0, doubted=0.0, doubt="", proof=0, emptied=(0, 0.0))
+
+
 def note_returns(work: Work, names: Iterable[str]) -> None:
     """These nodes report; one that was removed is in the list again with that, and a problem says so."""
     for name in names:

@@ -15,7 +15,7 @@ from vmwatch.panel.live import lag_label
 from vmwatch.panel.onemachine import node_there
 from vmwatch.panel.paging import Page
 from vmwatch.panel.recorder import Recorder
-from vmwatch.panel.removal import forget
+from vmwatch.panel.removal import added_again, forget
 from vmwatch.panel.removed import decided, returned
 from vmwatch.panel.ssh import SSH_ADDRESS, SSH_ADDRESS_ALLOWED
 from vmwatch.panel.store import Host
@@ -102,7 +102,8 @@ async def _add(call: Call, address: str, reach: str, ssh: str) -> Form | Done:
         if host is not None and not host.hidden and name not in returned(work.draft.all_problems().values()):
             raise ApiError(Kind.EXISTS, "name", f"there is a node {name!r} already", name)
         _refuse_second(work, Host(0, name, address, reach, ssh=ssh))
-        work.draft.nodes[name] = _node(work, name)
+        node = _node(work, name)
+        work.draft.nodes[name] = added_again(node) if host is not None and host.hidden else node
         decided(work.draft, work.now, name)
 
         def save(recorder: Recorder) -> None:

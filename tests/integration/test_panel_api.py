@@ -648,6 +648,15 @@ def test_a_removed_node_that_reports_is_shown_as_such_until_somebody_decides(pan
     assert [(row["name"], row["removed"]) for row in panel.rows("vmhostnode")] == [(NODE, "no")]
 
 
+def test_a_node_that_is_added_again_is_new_until_it_reports(panel: Panel) -> None:
+    settle(panel, entry(event(1), live=True))
+    assert "ok" in post(panel, "vmhostnode.delete", elid=NODE, sok="ok")
+    assert "ok" in post(panel, "vmhostnode.edit", name=NODE, sok="ok")
+    assert [(row["state"], row["last_seen"]) for row in panel.rows("vmhostnode")] == [("new", "")]
+    settle(panel, entry(event(2), live=True))
+    assert [row["state"] for row in panel.rows("vmhostnode")] == ["active"]
+
+
 def test_a_deleted_node_takes_its_vms_along_keeps_its_keys_and_comes_back_when_it_reports(panel: Panel) -> None:
     settle(panel, entry(event(1), event(2, "db")))
     assert error_of(post(panel, "vmhostnode.delete", elid="77", sok="ok")) == ("missed", "vmhostnode")

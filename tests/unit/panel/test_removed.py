@@ -2,9 +2,10 @@
 
 import pytest
 
-from tests.unit.panel.cluster import Cluster, Node
+from tests.unit.panel.cluster import Cluster, Node, domain
 from vmwatch.panel.knowledge import Draft
 from vmwatch.panel.problems import Kind, Level, raise_problem
+from vmwatch.panel.removal import added_again
 from vmwatch.panel.removed import ENDED_WITH_IT, came_back, decided, returned
 from vmwatch.panel.solving import is_due
 
@@ -24,6 +25,22 @@ def test_it_is_a_problem_that_nothing_but_a_person_solves() -> None:
     decided(draft, cluster.wall, "kvm-01")
     draft.merge()
     assert returned(cluster.known.problems.values()) == frozenset()
+
+
+def test_a_node_that_is_added_again_is_silent_only_once_it_has_given_a_sign_of_life() -> None:
+    cluster, node = Cluster(), Node("kvm-01")
+    cluster.hear(node, node.inventory(domain("running")))
+    cluster.turn(60, cluster.report)
+    assert len(cluster.problems(Kind.NODE_SILENT)) == 1
+    cluster.known.nodes["kvm-01"] = added_again(cluster.known.nodes["kvm-01"])
+    cluster.turn(60, cluster.report)
+    assert (cluster.known.nodes["kvm-01"].doubt, cluster.problems(Kind.NODE_SILENT)) == ("", [])
+    cluster.hear(node)
+    cluster.turn()
+    assert cluster.place() == ("kvm-01", "running")
+    cluster.turn(60, cluster.report)
+    assert cluster.place() == ("kvm-01", "unknown")
+    assert len(cluster.problems(Kind.NODE_SILENT)) == 1
 
 
 @pytest.mark.parametrize("kind", ENDED_WITH_IT)
