@@ -16,7 +16,7 @@ from vmwatch.panel.knowledge import Draft, Node
 from vmwatch.panel.problems import Kind, Level, Problem, close_problem, keep_problem, open_objects
 from vmwatch.panel.registration import EMPTY, EMPTY_AGAIN_S
 from vmwatch.panel.removed import ENDED_WITH_IT
-from vmwatch.panel.rules import Claim, departures_ended
+from vmwatch.panel.rules import Claim, departures_ended, judge
 from vmwatch.shared.nodestatus import libvirt_answers
 
 SILENT_AFTER_INTERVALS = 3
@@ -91,6 +91,7 @@ class Watch:
                 draft.durable |= (after.doubted, after.doubt) != (node.doubted, node.doubt)
         self._tell(draft, nodes, now, wall)
         self._end_with_removal(draft, nodes, wall)
+        self._end_with_vms(draft, nodes, wall)
         self._end_departures(draft, list(nodes), wall)
         self.duplicates.turn(draft, nodes, now, wall, label)
 
@@ -160,6 +161,15 @@ class Watch:
             for name in open_objects(draft.all_problems(), kind):
                 if name not in nodes and draft.node(name) is not None:
                     close_problem(draft, wall, kind, name)
+
+    def _end_with_vms(self, draft: Draft, nodes: Iterable[str], wall: float) -> None:
+        """Failed installations of VMs that no node has any more. Of one whose word does not count nobody knows that."""
+        failed = open_objects(draft.all_problems(), Kind.INSTALL_FAILED)
+        if not failed or any((node := draft.node(name)) and node.doubted for name in nodes):
+            return
+        for uuid in failed:
+            if draft.installation(uuid) is not None and judge(draft.claims_of_vm(uuid), {}) is None:
+                close_problem(draft, wall, Kind.INSTALL_FAILED, uuid)
 
     def report_age_s(self, now: float) -> float | None:
         """How long ago the master's last report came; None: there was none yet in this run of the panel."""

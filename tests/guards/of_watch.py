@@ -242,6 +242,30 @@ TELLING = (
         "",
         "Problems: nobody would look at them again",
     ),
+    _guard(
+        "a-failed-installation-ends-with-its-vm",
+        "        self._end_with_vms(draft, nodes, wall)\n",
+        "",
+        "Problems: nobody can begin it again",
+    ),
+    _guard(
+        "a-doubted-node-may-have-the-vm",
+        "if not failed or any((node := draft.node(name)) and node.doubted for name in nodes):",
+        "if not failed:",
+        "Problems: unknown is not gone",
+    ),
+    _guard(
+        "a-strangers-failed-installation-stays",
+        "if draft.installation(uuid) is not None and judge(",
+        "if judge(",
+        "Problems: others report some too",
+    ),
+    _guard(
+        "a-failed-installation-of-a-vm-that-is-there-stays",
+        "judge(draft.claims_of_vm(uuid), {}) is None:",
+        "True:",
+        "Problems: until a later one succeeds",
+    ),
 )
 
 DEPARTURES = (

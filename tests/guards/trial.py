@@ -22,7 +22,7 @@ _PANEL = "tests/unit/panel/test_"
 _MIGRATIONS = ("departures", "migration", "recorded_migrations")
 _FIRST: dict[str, tuple[str, ...]] = {
     "panel/rules.py": ("rules", "claims", *_MIGRATIONS, "watch", "doubt", "duplicates", "duplicate_edges"),
-    "panel/watch.py": ("watch", "doubt", "removed", *_MIGRATIONS, "duplicates"),
+    "panel/watch.py": ("watch", "doubt", "removed", "installations", *_MIGRATIONS, "duplicates"),
     "shared/nodestatus.py": ("watch", "doubt"),
     "panel/duplicates.py": ("duplicates", "duplicate_edges"),
     "panel/inquiry.py": ("inquiry", *_MIGRATIONS, "duplicates", "duplicate_edges"),

@@ -6,12 +6,13 @@ import pytest
 from msgspec.structs import replace
 
 from tests.unit.panel.clock import FakeClock
+from tests.unit.panel.cluster import Cluster, Node, domain
 from tests.unit.panel.reports import EPOCH, NODE, entry, event, inventory, report, uuid_of
 from vmwatch.panel.board import Board
 from vmwatch.panel.installation import Boot, Installation, Outcome, Phase
 from vmwatch.panel.installations import keep_installation
 from vmwatch.panel.knowledge import Draft, Known
-from vmwatch.panel.problems import Kind
+from vmwatch.panel.problems import Kind, Level, raise_problem
 from vmwatch.panel.recorder import Recorder
 from vmwatch.panel.registration import register
 from vmwatch.panel.store import Host, Store
@@ -81,6 +82,35 @@ def test_a_failure_opens_a_problem_that_names_vm_node_and_reason_and_a_success_c
     keep_installation(draft, running(), replace(running(), outcome=Outcome.INSTALLED, phase=Phase.RESTORING), NOW)
     draft.merge()
     assert not known.problems[Kind.INSTALL_FAILED, uuid_of("web")].is_open
+
+
+def test_a_failure_is_over_when_no_node_has_the_vm_any_more_and_the_word_of_all_counts() -> None:
+    cluster = Cluster()
+    here, there = Node(NODE), Node("kvm-02")
+    cluster.known.installations[uuid_of("web")] = running()
+    draft = Draft(cluster.known)
+    for uuid in (uuid_of("web"), uuid_of("stranger")):
+        raise_problem(draft, cluster.wall, Kind.INSTALL_FAILED, uuid, Level.ERROR, "it failed")
+    draft.merge()
+
+    def failed() -> set[str]:
+        return {one.object for one in cluster.problems(Kind.INSTALL_FAILED)}
+
+    cluster.hear(here, here.inventory(domain("running", uuid=uuid_of("web"))))
+    cluster.hear(there)
+    cluster.turn()
+    assert failed() == {uuid_of("web"), uuid_of("stranger")}
+    cluster.turn(60, lambda: cluster.hear(here))
+    cluster.hear(here, here.event("stopped", "destroyed", uuid=uuid_of("web")))
+    cluster.hear(here, here.event("undefined", "removed", uuid=uuid_of("web")))
+    cluster.turn()
+    assert cluster.known.nodes["kvm-02"].doubted
+    assert failed() == {uuid_of("web"), uuid_of("stranger")}
+    cluster.hear(there)
+    cluster.turn()
+    cluster.list_if_wanted(there)
+    cluster.turn()
+    assert failed() == {uuid_of("stranger")}
 
 
 def test_a_definition_that_could_not_be_put_back_is_a_problem_also_after_a_success(known: Known) -> None:
