@@ -84,7 +84,9 @@ def _do(paths: Paths, request: Request) -> Outcome:
     if request.verb == nodectl.PROBE:
         return setup.probe()
     with _alone(paths):
-        return setup.configure(request.values) if request.verb == nodectl.CONFIGURE else setup.stop()
+        if request.verb == nodectl.CONFIGURE:
+            return setup.configure(request.values)
+        return setup.stop(request.values.get("node_id") or "")
 
 
 def _told(outcome: Outcome) -> Outcome:

@@ -83,9 +83,15 @@ class Setup:
             return Outcome(False, str(error))
         return Outcome(_works(checks), _working(status) if _works(checks) else _lacking(checks), checks=checks)
 
-    def stop(self) -> Outcome:
-        """The service ends, is not started again, and its file with its key goes. What was not delivered stays."""
+    def stop(self, node_id: str = "") -> Outcome:
+        """The service ends, is not started again, and its file with its key goes. What was not delivered stays.
+
+        `node_id`: only if it is this node's; a machine whose node has another name now goes on. Empty: whatever it is.
+        """
         values = valid_values(read(self._paths.config), NodeSettings)
+        if node_id and (present := values.get("node_id", node_id)) != node_id:
+            text = f"nothing is done there: {self._paths.config} is the one of the node {present!r}, not of {node_id!r}"
+            return Outcome(True, text)
         manager = trusted_manager(self._paths, values.get("service_manager", ""))
         self._say(f"{manager.name} stops {SERVICE}")
         manager.disable(SERVICE)

@@ -152,10 +152,10 @@ class Configurator:
                     say(host.name, f"MISSING: {check.text}")
 
     async def stop(self, host: Host, say: Say) -> Part:
-        """vmwatch-node ends there, its file goes, and it does not come back at boot."""
+        """vmwatch-node ends there, its file goes, and it does not come back at boot; not if it has another name now."""
         if host.reach not in REACHED:
             return Part(host.name, True, "nothing is done there: it is not reached (reach)", counts=False)
-        request = Request(nodectl.STOP)
+        request = Request(nodectl.STOP, {"node_id": host.name})
         outcome = await self.reach.ask(host, request, lambda line: say(host.name, line), STOP_LIMIT_S)
         return Part(host.name, outcome.ok, outcome.text)
 

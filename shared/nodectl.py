@@ -14,7 +14,8 @@ MAX_REQUEST_BYTES = 64 * 1024
 
 
 class Request(Struct):
-    """`verb`: one of VERBS. `values`: for `configure`, of MANAGED: what to set, None to take it out."""
+    """`verb`: one of VERBS. `values`: for `configure`, of MANAGED: what to set, None to take it out; for `stop`, of
+    which `node_id`."""
 
     verb: str
     values: dict[str, str | None] = {}

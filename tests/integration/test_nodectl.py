@@ -140,6 +140,24 @@ def test_a_master_that_nobody_is_shows_in_the_ports_and_in_the_text(machine: Mac
     assert machine.state("vmwatch-node").state is ServiceState.MISSING
 
 
+def test_a_machine_whose_node_has_another_name_now_goes_on_when_the_old_one_is_to_be_stopped(machine: Machine) -> None:
+    conf = machine.conf("vmwatch-node")
+    conf.write_text(
+        f"connect=tcp://127.0.0.1:{free_port_pair()}\nnode_id=new\nnode_key={KEY}\n"
+        f"libvirt_uri=qemu+unix:///system?socket={machine.prefix}/nobody\n"
+    )
+    conf.chmod(0o600)
+    machine.manager.enable("vmwatch-node")
+    wait_until(lambda: machine.state("vmwatch-node").is_up, "it to be started as its program file says")
+    outcome = ask(machine.prefix, {"verb": "stop", "values": {"node_id": "old"}})
+    assert (outcome.ok, outcome.changed) == (True, False)
+    assert outcome.text == f"nothing is done there: {conf} is the one of the node 'new', not of 'old'"
+    assert machine.state("vmwatch-node").is_up
+    assert ask(machine.prefix, {"verb": "stop", "values": {"node_id": "new"}}).changed
+    assert machine.state("vmwatch-node").state is ServiceState.MISSING
+    assert not conf.exists()
+
+
 def test_a_node_that_its_operator_has_disabled_is_configured_and_not_started(machine: Machine) -> None:
     machine.conf("vmwatch-node").write_text("disabled=yes\n")
     outcome = ask(machine.prefix, {"verb": "configure", "values": values(free_port_pair())})

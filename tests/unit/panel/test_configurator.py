@@ -36,6 +36,19 @@ def keeper(tmp_path: Path) -> Iterator[Keeper]:
     keeper.store.close()
 
 
+def test_a_node_is_stopped_by_its_name(keeper: Keeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its machine may be another node by now."""
+    configurator, asked = Configurator(keeper.panel, Paths.of("vmwatch-panel", str(tmp_path))), []
+
+    async def ask(host: Host, request: Request, say: Callable[[str], None], limit_s: float) -> Outcome:
+        asked.append(request)
+        return Outcome(True, "it is stopped")
+
+    monkeypatch.setattr(configurator.reach, "ask", ask)
+    keeper.run(lambda: configurator.stop(keeper.panel.writer.hosts[NODE], lambda part, line: None))
+    assert asked == [Request("stop", {"node_id": NODE})]
+
+
 @pytest.mark.parametrize("removed", [False, True])
 def test_a_node_that_is_removed_while_it_is_configured_has_no_problem(
     keeper: Keeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, removed: bool
