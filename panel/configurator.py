@@ -25,7 +25,7 @@ from vmwatch.panel.configurereport import MASTER, Part, Report, Say, port_advice
 from vmwatch.panel.configureruns import Run, Runs
 from vmwatch.panel.daemonthread import in_thread
 from vmwatch.panel.functions import Panel
-from vmwatch.panel.interfaces import addresses_of, interfaces
+from vmwatch.panel.interfaces import interfaces, resolved
 from vmwatch.panel.nodereach import NodeReach
 from vmwatch.panel.problems import Kind, Level, close_problem, raise_problem
 from vmwatch.panel.removal import finish_removal
@@ -35,6 +35,7 @@ from vmwatch.panel.store import Host
 from vmwatch.panel.writer import NotCommitted, Work, WriterBusy
 from vmwatch.shared import conffile, nodectl
 from vmwatch.shared.confedit import valid_values
+from vmwatch.shared.endpoints import parse_endpoint
 from vmwatch.shared.errors import ConfigurationError, VmwatchError
 from vmwatch.shared.nodectl import Outcome, Request
 from vmwatch.shared.paths import Paths
@@ -164,7 +165,7 @@ class Configurator:
         present = await in_thread(self._present)
         if "secret" not in present:
             raise ConfigurationError("vmwatch-master is not configured yet; call vmwatch.configure first")
-        plan = make_plan(present, await self._address(), self._port, [name], {}, "", Wish())
+        plan = make_plan(present, await self._address(present), self._port, [name], {}, "", Wish())
         return plan.nodes[name]
 
     def _begin_after_upgrade(self) -> None:
@@ -228,7 +229,7 @@ class Configurator:
         present = await in_thread(self._present)
         accounts = Accounts(self._panel.store)
         panel = await in_thread(lambda: panel_values(self._panel.settings, accounts, present))
-        address = await self._address()
+        address = await self._address(present)
         names = [host.name for host in hosts]
         plan = make_plan(present, address, self._port, names, panel, new_secret(secrets.choice), wish)
         return plan, files_of(present, names)
@@ -243,19 +244,14 @@ class Configurator:
         except ConfigurationError:
             return valid_values(read(good_path(path)), MasterSettings) | valid_values(text, MasterSettings)
 
-    async def _address(self) -> Found:
+    async def _address(self, present: Mapping[str, str]) -> Found:
         hosts = self._hosts()
-        return await in_thread(lambda: self._find_address(hosts))
-
-    def _find_address(self, hosts: list[Host]) -> Found:
-        places = []
-        for host in hosts:
-            address = host.address
-            if not address and host.ssh:
-                with suppress(SshError):
-                    address = Target.of(host.ssh, "").host
-            places.append(Place(host.name, host.reach == "local", addresses_of(address)))
-        return find_address(self._panel.settings.vmwatch_listen_ip, places, interfaces())
+        told = [_address_of(host) for host in hosts]
+        known = await resolved(told)
+        places = [Place(host.name, host.reach == "local", known[at]) for host, at in zip(hosts, told, strict=True)]
+        listens = parse_endpoint(present["listen"]).host if "listen" in present else ""
+        own = await in_thread(interfaces)
+        return find_address(self._panel.settings.vmwatch_listen_ip, places, own, listens)
 
     async def _configure_nodes(self, hosts: list[Host], plan: Plan, master_works: bool, say: Say) -> list[Part]:
         places = asyncio.Semaphore(MOST_NODES)
@@ -309,6 +305,16 @@ class Configurator:
         except (WriterBusy, NotCommitted) as error:
             log.warning("what came of configuring is no problem in the list: %s", error)
         return report
+
+
+def _address_of(host: Host) -> str:
+    """An IP address, a name, or nothing."""
+    if host.address or not host.ssh:
+        return host.address
+    try:
+        return Target.of(host.ssh, "").host
+    except SshError:
+        return ""
 
 
 def _unmanaged(host: Host) -> str:

@@ -37,13 +37,16 @@ class Found:
     warnings: tuple[str, ...] = ()
 
 
-def find_address(configured: str, places: Sequence[Place], interfaces: Sequence[Interface]) -> Found:
+def find_address(configured: str, places: Sequence[Place], interfaces: Sequence[Interface], present: str = "") -> Found:
     """`configured` (VmwatchListenIp), else the cluster node's on which the panel runs, else the machine's first.
+
+    `present`: the one in the master's file. It goes before the machine's first, so a name that does not resolve now, or
+    an interface that is down now, moves no cluster that works.
 
     An address that is unspecified (0.0.0.0, ::) is listened on, and nodes are told the next one that is found.
     """
     own = {address for interface in interfaces for address in map(_plain, interface.addresses) if address}
-    found = _found(places, interfaces, own)
+    found = _found(places, interfaces, own, _plain(present))
     if not configured:
         return found
     address = ipaddress.ip_address(configured)
@@ -56,7 +59,9 @@ def find_address(configured: str, places: Sequence[Place], interfaces: Sequence[
     return Found(str(address), str(address), why, tuple(warnings))
 
 
-def _found(places: Sequence[Place], interfaces: Sequence[Interface], own: set[_Address]) -> Found:
+def _found(
+    places: Sequence[Place], interfaces: Sequence[Interface], own: set[_Address], present: _Address | None
+) -> Found:
     alone = all(place.is_local for place in places)
     # The panel's own node; also one that nobody called local, whose address is this machine's.
     for place in places:
@@ -64,7 +69,10 @@ def _found(places: Sequence[Place], interfaces: Sequence[Interface], own: set[_A
         mine = [address for address in addresses if address in own and not _is_local(address)]
         chosen = mine or [address for address in addresses if place.is_local and _may_serve(address, alone)]
         if chosen:
-            return _same(chosen[0], f"the panel runs on the node {place.name}, whose address is {chosen[0]}")
+            taken = next((one for one in chosen if one == present), chosen[0])  # a name has them in any order
+            return _same(taken, f"the panel runs on the node {place.name}, whose address is {taken}")
+    if present in own and _may_serve(present, alone):
+        return _same(present, f"{present} is in its file and this machine's")
     for interface in interfaces:
         for address in map(_plain, interface.addresses):
             if interface.is_up and address is not None and not _is_local(address):

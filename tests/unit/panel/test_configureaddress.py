@@ -14,8 +14,8 @@ HERE = Place("kvm-01", True, ("198.51.100.7",))
 ELSEWHERE = Place("kvm-02", False, ("203.0.113.9",))
 
 
-def listens(configured: str, places: list[Place], interfaces: list[Interface]) -> str:
-    return find_address(configured, places, interfaces).listen
+def listens(configured: str, places: list[Place], interfaces: list[Interface], present: str = "") -> str:
+    return find_address(configured, places, interfaces, present).listen
 
 
 def test_what_is_configured_goes_before_everything() -> None:
@@ -76,17 +76,54 @@ def test_a_loopback_address_of_the_panels_node_serves_only_while_all_nodes_are_h
     assert listens("", [here, ELSEWHERE], [LO, ETH0]) == "192.0.2.10"
 
 
+UNRESOLVED = Place("kvm-01", True)
+
+
+def test_the_present_address_stays_while_the_name_of_the_panels_node_does_not_resolve() -> None:
+    assert listens("", [UNRESOLVED, ELSEWHERE], [LO, ETH0, ETH1], "198.51.100.7") == "198.51.100.7"
+    assert "in its file" in find_address("", [UNRESOLVED, ELSEWHERE], [LO, ETH0, ETH1], "198.51.100.7").why
+
+
+def test_the_present_address_stays_while_its_interface_or_one_before_it_is_down() -> None:
+    down = Interface("eth0", False, ("192.0.2.10",))
+    assert listens("", [ELSEWHERE], [LO, down, ETH1], "192.0.2.10") == "192.0.2.10"
+    assert listens("", [ELSEWHERE], [LO, ETH0, ETH1], "198.51.100.7") == "198.51.100.7"
+
+
+def test_the_present_address_yields_to_what_is_configured_and_to_the_one_of_the_panels_node() -> None:
+    assert listens("192.0.2.10", [HERE], [LO, ETH0, ETH1], "198.51.100.7") == "192.0.2.10"
+    assert listens("", [HERE, ELSEWHERE], [LO, ETH0, ETH1], "192.0.2.10") == "198.51.100.7"
+
+
+def test_a_present_address_that_is_none_of_this_machine_does_not_stay() -> None:
+    for gone in ("192.0.2.99", "0.0.0.0", "::", "nobody.invalid"):
+        assert listens("", [UNRESOLVED], [LO, ETH0, ETH1], gone) == "192.0.2.10"
+
+
+def test_a_present_loopback_address_stays_only_while_all_nodes_are_here() -> None:
+    assert listens("", [UNRESOLVED], [LO, ETH0], "127.0.0.1") == "127.0.0.1"
+    assert listens("", [UNRESOLVED, ELSEWHERE], [LO, ETH0], "127.0.0.1") == "192.0.2.10"
+
+
+def test_of_a_name_with_several_addresses_of_the_machine_the_present_one_is_taken_in_whatever_order_they_come() -> None:
+    both = ("192.0.2.10", "198.51.100.7")
+    for addresses in (both, both[::-1]):
+        assert listens("", [Place("kvm-01", True, addresses)], [LO, ETH0, ETH1], "198.51.100.7") == "198.51.100.7"
+
+
 addresses = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(str)
 interfaces = st.lists(st.builds(Interface, st.sampled_from("abc"), st.booleans(), st.lists(addresses).map(tuple)))
 places = st.lists(st.builds(Place, st.sampled_from("kmn"), st.booleans(), st.lists(addresses, max_size=2).map(tuple)))
 
 
-@given(st.one_of(st.just(""), addresses), places, interfaces)
-def test_there_is_always_an_address_to_connect_to_and_the_same_input_gives_the_same(
-    configured: str, places: list[Place], interfaces: list[Interface]
+@given(st.one_of(st.just(""), addresses), places, interfaces, st.one_of(st.just(""), addresses))
+def test_there_is_always_an_address_to_connect_to_and_a_second_run_finds_the_same(
+    configured: str, places: list[Place], interfaces: list[Interface], present: str
 ) -> None:
-    found = find_address(configured, places, interfaces)
-    assert found == find_address(configured, places, interfaces)
+    found = find_address(configured, places, interfaces, present)
+    assert found == find_address(configured, places, interfaces, present)
+    again = find_address(configured, places, interfaces, found.listen)
+    assert (again.listen, again.connect) == (found.listen, found.connect)
     connect = ipaddress.ip_address(found.connect)
     if not configured:
         assert not connect.is_unspecified
