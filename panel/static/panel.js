@@ -314,10 +314,13 @@
     light.lastElementChild.textContent = text;
   }
 
+  let source; // a browser has six connections to one origin: only a page that is seen keeps one
+
   function connect() {
+    if (source || document.hidden) return;
     const { after, run, problem } = document.body.dataset;
     const wanted = new URLSearchParams({ after, run, ...(problem && { problem }) });
-    const source = new EventSource(`/vmmgr/live?${wanted}`);
+    source = new EventSource(`/vmmgr/live?${wanted}`);
     shine("", "connecting");
     source.onopen = () => shine("on", "live");
     source.onmessage = (message) => {
@@ -327,14 +330,22 @@
     };
     // More was missed than the panel remembers. The pause keeps many pages from coming back in the same moment.
     source.addEventListener("reset", () => {
-      source.close();
+      disconnect();
       setTimeout(() => location.reload(), 500 + Math.random() * 2500);
     });
     source.onerror = () => {
       connected = false;
       shine("off", "not connected");
-      if (source.readyState === EventSource.CLOSED) setTimeout(again, RETRY_MS * (1 + Math.random()));
+      if (source.readyState !== EventSource.CLOSED) return;
+      disconnect();
+      setTimeout(again, RETRY_MS * (1 + Math.random()));
     };
+  }
+
+  function disconnect() {
+    if (source) source.close();
+    source = undefined;
+    connected = false;
   }
 
   async function again() {
@@ -371,5 +382,6 @@
     for (const row of body.rows) sign(row, Number(row.dataset.ago));
     setInterval(() => [...body.rows].forEach(showSign), 1000);
   }
+  document.addEventListener("visibilitychange", () => (document.hidden ? disconnect() : connect()));
   connect();
 })();

@@ -22,6 +22,8 @@ CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>'\"&"
 LIMIT_MS = 30_000
+CONNECTIONS = 6
+"""That a browser makes to one origin."""
 PHONE = 375
 
 pytestmark = pytest.mark.skipif(
@@ -82,6 +84,17 @@ def sign_in(page: Page, panel: Panel, query: str = "func=vm") -> None:
 
 def is_live(page: Page) -> None:
     expect(page.locator("#live.on")).to_be_visible()
+
+
+def look(page: Page, *, away: bool) -> None:
+    """As if somebody turned to another tab or came back: without a screen each tab counts as seen."""
+    page.evaluate(
+        """away => {
+            Object.defineProperty(document, "hidden", { value: away, configurable: true });
+            document.dispatchEvent(new Event("visibilitychange"));
+        }""",
+        away,
+    )
 
 
 def names(page: Page) -> list[str]:
@@ -429,6 +442,26 @@ def test_a_page_comes_back_to_life_after_the_panel_was_killed(page: Page, panel:
     page.get_by_role("button", name="Sign in").click()
     is_live(page)
     assert names(page) == ["web"]
+
+
+def test_more_pages_than_a_browser_has_connections_are_open_and_each_shows_what_it_missed_when_it_is_seen(
+    page: Page, panel: Panel
+) -> None:
+    settle(panel, entry(event(1, "web")))
+    sign_in(page, panel)
+    is_live(page)
+    pages = [page]
+    for _ in range(CONNECTIONS):
+        look(pages[-1], away=True)
+        pages.append(page.context.new_page())
+        pages[-1].goto(f"{panel.url}?func=vm")
+        is_live(pages[-1])
+    settle(panel, entry(event(2, "db")))
+    for one in pages[:-1]:
+        assert names(one) == ["web"]
+        look(one, away=False)
+        expect(one.locator("#rows tbody tr")).to_have_count(2)
+        look(one, away=True)
 
 
 LIVE = ("vm", "eventlog", "vmhostnode")
