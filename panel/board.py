@@ -7,7 +7,7 @@ transaction, and never sees what is not committed.
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 from msgspec import Struct
@@ -137,6 +137,8 @@ class Board:
         """The same of installations."""
         self.policies: Mapping[str, str] = {}
         """Values by name, of those that somebody has set. Replaced as a whole, never changed."""
+        self.doubt = ""
+        """Why no node's word counts until the next commit; empty: it does, but for what stands beside a node."""
         self.run = ""
         """This run of the panel; a page that was drawn by another one may have missed something in between."""
         self.on_change: Callable[[Change], None] = lambda change: None
@@ -231,6 +233,8 @@ class Board:
             self.policies = dict(stored.policies)
             self.in_maintenance = dict(stored.known.maintenance)
             self.maintenance = {name: found.until for name, found in self.in_maintenance.items()}
+            if self.doubt:  # all that it hid is shown again
+                self.doubt, uuids, nodes = "", [*uuids, *stored.known.vms], stored.known.nodes
             lags = {row.node: max(0.0, row.received - row.time) for _, row in events}
             touched = dict.fromkeys(uuids)
             for name in dict.fromkeys(nodes):
@@ -240,6 +244,26 @@ class Board:
                     touched |= dict.fromkeys(stored.known.uuids.get(name, ()))
             for uuid in touched:
                 self._update_vm(change, stored, uuid)
+        self.on_change(change)
+
+    def doubt_all(self, reason: str, now: float) -> None:
+        """No commit succeeds: what is here may be wrong since, and nothing that would say so can be stored. Until the
+        next one all VMs are unknown, since `now` (wall clock, seconds)."""
+        if self.doubt:
+            return
+        change = Change()
+        with self._lock:
+            self.doubt = reason
+            for name, node in self._nodes.items():
+                if not node.hidden:
+                    self._nodes[name] = replace(node, doubted=node.doubted or now, doubt=reason)
+                    change.nodes.append(self._nodes[name])
+            for uuid, before in self._vms.items():
+                if before.state is not State.UNKNOWN:
+                    row = replace(before, state=State.UNKNOWN, since=now, stamp=self._last_event)
+                    self._vms[uuid] = row
+                    self._count(before, row)
+                    change.vms.append(row)
         self.on_change(change)
 
     def _update_vm(self, change: Change, stored: Stored, uuid: str) -> None:

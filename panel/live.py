@@ -236,6 +236,7 @@ class Stream(Response):
             "warned": self._live.board.warned,
             "problems": self._live.board.problems_version,
             "installations": self._live.board.installations_version,
+            "doubt": self._live.board.doubt,
             "master_maintenance": time_label(self._live.board.maintenance.get(MASTER, 0.0)),
         }
         if self._box.problem:

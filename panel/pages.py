@@ -78,7 +78,7 @@ class Pages:
         environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
         self._templates = Jinja2Templates(env=environment)
         self._installs = InstallPages(panel, dispatcher, self._viewer, self._draw, API)
-        environment.globals.update(api=API, pages=_PAGES, version=VERSION, states=_STATES)
+        environment.globals.update(api=API, pages=_PAGES, version=VERSION, states=_STATES, board=panel.board)
 
     async def draw(self, request: Request, values: Mapping[str, str]) -> Response:
         """The page of a function, or a form, or where the browser goes next."""

@@ -31,7 +31,7 @@ meta = Table(
     Column("name", String, primary_key=True),
     Column("value", String, nullable=False),
 )
-"""`schema`: the version of this file's tables."""
+"""`schema`: the version of this file's tables. `written`: when it could be written again, after it could not."""
 
 nodes = Table(
     "nodes",

@@ -19,6 +19,7 @@ from vmwatch.panel.schema import (
     installations,
     keys,
     maintenance,
+    meta,
     nodes,
     policies,
     problems,
@@ -60,6 +61,7 @@ def _equals(*columns: Column[Any]) -> list[Any]:
 
 
 # Parameters are in the order of the table's columns (of the named ones, where only some are written).
+PROVE = _upsert(meta)
 SAVE_NODE = _upsert(nodes, "id", "name", *_NODE_STATE)
 SAVE_EPOCH = _upsert(epochs)
 ADD_KEY = _sql(_insert(keys))

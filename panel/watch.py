@@ -33,6 +33,8 @@ NO_LIBVIRT = "its libvirt does not answer"
 NO_REPORT = "no report comes from vmwatch-master"
 TWO_AGENTS = "two agents say that they are this node"
 OLD_EPOCH = "its messages are older than what is known of it"
+NOT_WRITTEN = "the panel cannot write its database"
+"""Of all nodes; the one reason that is not stored."""
 
 _MASTER = "vmwatch-master"
 

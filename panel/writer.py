@@ -21,7 +21,7 @@ from vmwatch.panel.knowledge import Draft, EventRow, Known
 from vmwatch.panel.recorder import Recorder
 from vmwatch.panel.registration import Registered
 from vmwatch.panel.store import Host, Store, Stored
-from vmwatch.panel.watch import MASTER_SILENT_S, Watch
+from vmwatch.panel.watch import MASTER_SILENT_S, NOT_WRITTEN, Watch
 from vmwatch.shared.clock import Clock
 from vmwatch.shared.errors import VmwatchError
 
@@ -34,6 +34,9 @@ MAX_TOGETHER = 64
 """Jobs in one transaction: enough to share the disk's flush, few enough that the first need not wait for long."""
 SMALL_BYTES = 8 * 1024
 """A report below this has some dozens of messages at most."""
+
+UNWRITTEN_S = MASTER_SILENT_S
+"""No commit for so long although some were tried, and nobody knows what is true any more."""
 
 _T = TypeVar("_T")
 
@@ -130,6 +133,8 @@ class Writer:
         """Called, in the writer's thread, when it cannot go on: memory and database may differ, so start again."""
         self.commits = 0
         self.commit_failures = 0
+        self._failing_since: float | None = None
+        """Monotonic seconds; None: the last commit succeeded."""
         self.last_turn = clock.monotonic()
         """Monotonic seconds when the loop last came round or was seen idle."""
 
@@ -237,20 +242,31 @@ class Writer:
         try:
             for ticket in tickets:
                 self._do(batch, ticket, now)
+            if self._failing_since is not None:
+                self._recorder.prove(now)
             self._recorder.commit()
         except sqlite3.Error as error:
-            # The disk is full, or another process holds the lock: no report's fault, so it spoils none for good.
             self._recorder.rollback()
-            self.commit_failures += 1
-            log.error("nothing of %d calls was committed: %s", len(tickets), error)
-            for ticket in tickets:
-                ticket.error = NotCommitted(f"the database could not be written: {error}")
-            _answer(tickets)
+            self._fail(tickets, error)
             return
         self.commits += 1
+        self._failing_since = None
         batch.draft.merge()
         self._watch.duplicates.touch(uuid for uuid, _ in [*batch.draft.claims, *batch.draft.devices])
         self._show(batch)
+        _answer(tickets)
+
+    def _fail(self, tickets: list[_Ticket[Any]], error: sqlite3.Error) -> None:
+        """The disk is full, or another process holds the lock: no report's fault, so it spoils none for good."""
+        self.commit_failures += 1
+        log.error("nothing of %d calls was committed: %s", len(tickets), error)
+        for ticket in tickets:
+            ticket.error = NotCommitted(f"the database could not be written: {error}")
+        now = self._clock.monotonic()
+        if self._failing_since is None:
+            self._failing_since = now
+        if now - self._failing_since > UNWRITTEN_S:
+            self._board.doubt_all(NOT_WRITTEN, self._clock.wall())
         _answer(tickets)
 
     def _do(self, batch: _Batch, ticket: _Ticket[Any], now: float) -> None:

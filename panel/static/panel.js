@@ -231,7 +231,14 @@
     else showTime(time);
   }
 
+  function showDoubt(reason) {
+    const note = document.getElementById("doubt");
+    note.hidden = !reason;
+    note.lastElementChild.textContent = reason;
+  }
+
   function apply(change) {
+    showDoubt(change.doubt);
     if (page === "vm") {
       change.gone.forEach(remove);
       change.vms.forEach(applyVm);

@@ -2,7 +2,9 @@
 
 import os
 import re
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from tests.testbed.stack import ADMIN, SERVICE, Panel
 from tests.testbed.waiting import wait_until
 from tests.unit.panel.reports import NODE, Message, entry, event, inventory, report, stats, uuid_of
 from vmwatch.panel.identity import COOKIE
-from vmwatch.panel.watch import NO_LIFE
+from vmwatch.panel.watch import NO_LIFE, NOT_WRITTEN
 from vmwatch.shared.report import decode_answer
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -393,6 +395,25 @@ def test_a_silent_node_and_its_vms_are_shown_as_such_and_a_lost_connection_makes
     panel.kill()
     expect(page.locator("#live.off")).to_be_visible()
     expect(row.locator(".state")).to_have_text("active")
+
+
+def test_a_page_says_that_the_database_cannot_be_written_and_shows_what_is_known_when_it_can(
+    page: Page, panel: Panel
+) -> None:
+    with Heart(panel, web="running"), closing(sqlite3.connect(panel.prefix / "var" / "vmwatch-panel.db")) as other:
+        sign_in(page, panel)
+        is_live(page)
+        state, note = page.locator("#rows tbody tr .state"), page.locator("#doubt")
+        expect(state).to_have_text("running")
+        expect(note).to_be_hidden()
+        other.execute("BEGIN IMMEDIATE")
+        expect(state).to_have_text("unknown", timeout=2 * LIMIT_MS)
+        expect(note).to_have_text(f"All VMs are unknown: {NOT_WRITTEN}.")
+        page.reload()
+        expect(note).to_be_visible()
+        other.rollback()
+        expect(state).to_have_text("running")
+        expect(note).to_be_hidden()
 
 
 def test_times_are_typed_as_they_are_shown(browser: Browser, panel: Panel) -> None:

@@ -18,7 +18,8 @@ from vmwatch.panel.events import Events, Filter
 from vmwatch.panel.recorder import Recorder
 from vmwatch.panel.registration import register
 from vmwatch.panel.store import Store, Stored
-from vmwatch.panel.writer import SMALL_BYTES, Job, NotCommitted, Work, Writer, WriterBusy
+from vmwatch.panel.watch import NOT_WRITTEN
+from vmwatch.panel.writer import SMALL_BYTES, UNWRITTEN_S, Job, NotCommitted, Work, Writer, WriterBusy
 from vmwatch.shared.errors import VmwatchError
 from vmwatch.shared.report import Verdict, decode_report
 from vmwatch.shared.states import State
@@ -35,7 +36,8 @@ class Bench:
         self.stored: Stored = self.store.load()
         self.board = Board()
         self.board.fill(self.stored)
-        self.writer = Writer(self.store, self.stored, self.board, FakeClock())
+        self.clock = FakeClock()
+        self.writer = Writer(self.store, self.stored, self.board, self.clock)
 
     def run(
         self, *jobs: Job[Any], before: Callable[[], object] = lambda: None, sizes: Sequence[int] = ()
@@ -130,6 +132,70 @@ def test_a_full_disk_takes_back_the_whole_batch_and_the_panel_goes_on(bench: Ben
 
     bench.run(mend)
     assert bench.run(reporting("a"))[0][0].applied == 1
+
+
+@pytest.fixture
+def locked(bench: Bench) -> Iterator[sqlite3.Connection]:
+    """A VM runs, and somebody holds the lock until he rolls back. One call has failed for it."""
+    bench.run(reporting("a"))
+    other = sqlite3.connect(bench.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    bench.run(reporting("b"))
+    yield other
+    other.close()
+
+
+def shown(bench: Bench) -> tuple[list[State], list[str], str]:
+    return [row.state for row in bench.board.vms()], [row.doubt for row in bench.board.nodes()], bench.board.doubt
+
+
+def test_while_the_database_cannot_be_written_all_is_unknown_and_the_next_commit_shows_what_is_known(
+    bench: Bench, locked: sqlite3.Connection
+) -> None:
+    began = bench.board.vms()[0].since
+    bench.clock.now += UNWRITTEN_S + 1
+    bench.run(reporting("b"))
+    assert shown(bench) == ([State.UNKNOWN], [NOT_WRITTEN], NOT_WRITTEN)
+    assert bench.board.counts() == {State.UNKNOWN: 1}
+    assert bench.board.vms()[0].since == bench.clock.wall()
+    locked.execute("ROLLBACK")
+    bench.run(lambda work: None)
+    assert shown(bench) == ([State.RUNNING], [""], "")
+    assert bench.board.counts() == {State.RUNNING: 1}
+    assert bench.board.vms()[0].since == began
+
+
+def test_a_database_that_cannot_be_written_for_a_short_while_puts_nothing_in_doubt(
+    bench: Bench, locked: sqlite3.Connection
+) -> None:
+    bench.clock.now += UNWRITTEN_S
+    bench.run(reporting("b"))
+    locked.execute("ROLLBACK")
+    bench.run(reporting("b"))
+    locked.execute("BEGIN IMMEDIATE")
+    bench.clock.now += UNWRITTEN_S
+    bench.run(reporting("c"))
+    assert shown(bench) == ([State.RUNNING, State.RUNNING], ["", ""], "")
+
+
+def test_a_call_that_writes_nothing_is_no_proof_that_the_database_can_be_written(
+    bench: Bench, locked: sqlite3.Connection
+) -> None:
+    bench.clock.now += UNWRITTEN_S + 1
+    assert isinstance(bench.run(lambda work: None)[0], NotCommitted)
+    assert shown(bench) == ([State.UNKNOWN], [NOT_WRITTEN], NOT_WRITTEN)
+
+
+def test_pages_hear_of_the_doubt_and_of_its_end(bench: Bench, locked: sqlite3.Connection) -> None:
+    changes: list[Change] = []
+    bench.board.on_change = changes.append
+    bench.clock.now += UNWRITTEN_S + 1
+    bench.run(reporting("b"))
+    bench.run(reporting("b"))
+    locked.execute("ROLLBACK")
+    bench.run(lambda work: None)
+    told = [([vm.state for vm in change.vms], [node.state for node in change.nodes]) for change in changes]
+    assert told == [([State.UNKNOWN], ["new"]), ([State.RUNNING], ["new"])]
 
 
 def test_a_report_that_only_says_that_a_master_runs_costs_no_transaction(bench: Bench) -> None:
