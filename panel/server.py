@@ -16,6 +16,7 @@ from vmwatch.panel.app import make_app
 from vmwatch.panel.board import Board
 from vmwatch.panel.configurator import Configurator
 from vmwatch.panel.functions import READERS, Panel
+from vmwatch.panel.headlimit import HeadLimit
 from vmwatch.panel.history import recall
 from vmwatch.panel.hypervisors import Hypervisors
 from vmwatch.panel.identity import Identity
@@ -175,6 +176,7 @@ class _Server:
         errors.addFilter(_Unfinished())
         config = uvicorn.Config(
             make_app(self._panel),
+            http=HeadLimit,
             log_config=None,
             access_log=False,
             server_header=False,

@@ -334,6 +334,11 @@ def test_a_report_that_is_no_json_post_is_refused_by_name(shared_panel: Panel) -
     assert error_of(post(shared_panel, "vmwatch.report", auth=SERVICE)) == ("value", "Content-Type")
 
 
+def test_a_connection_that_asks_nothing_is_ended(shared_panel: Panel) -> None:
+    with socket.create_connection(("127.0.0.1", shared_panel.port), TIMEOUT_S) as silent:
+        assert silent.recv(1) == b""
+
+
 def test_a_database_that_is_locked_answers_503_and_registers_nothing_of_it(panel: Panel) -> None:
     other = sqlite3.connect(panel.prefix / "var" / "vmwatch-panel.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
