@@ -14,8 +14,10 @@ from vmwatch.panel.convention import ApiError, Done, Form, Kind, Listing, Out, b
 from vmwatch.panel.functions import ADMIN, Call, Function
 from vmwatch.panel.labels import time_label
 from vmwatch.panel.removal import signs_end
+from vmwatch.panel.removed import begun
 from vmwatch.panel.ssh import FINGERPRINT, SSH_ADDRESS, SSH_ADDRESS_ALLOWED, SshError, Target
 from vmwatch.panel.store import Host
+from vmwatch.panel.writer import Work
 from vmwatch.shared.errors import ConfigurationError
 from vmwatch.shared.messages import NODE_ID, NODE_ID_ALLOWED
 
@@ -161,6 +163,12 @@ async def stop_nodes(call: Call, hosts: list[Host]) -> list[Part]:
     reached = [host for host in hosts if host.reach in REACHED]
     if not reached:
         return []
+
+    def begin(work: Work) -> None:
+        for host in reached:
+            begun(work.draft, work.now, host.name)
+
+    await call.panel.writer.do(begin)
     parts = await asyncio.gather(*(working.stop(host, lambda part, line: None) for host in reached))
     if any(part.ok for part in parts):
         await signs_end(call.panel)

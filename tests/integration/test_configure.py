@@ -5,6 +5,7 @@ import shutil
 import signal
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from vmwatch.shared.services import ServiceState
 from vmwatch.shared.supervisord import program_file
 
 pytestmark = needs_libvirtd()
+ENDS = "vmwatch-panel ends with exit code 0"
 SERVICES = ("vmwatch-master", "vmwatch-node")
 
 
@@ -148,13 +150,40 @@ def test_the_panel_ends_in_order_while_it_configures_and_nothing_answers(up: Pan
         up.panel.change("vmwatch.configure", background="on")
         wait_until(lambda: "vmwatch-master.conf is right already" in up.log("vmwatch-panel"), "the run to get so far")
         os.kill(panel, signal.SIGTERM)
-        wait_until(lambda: "vmwatch-panel ends with exit code 0" in up.log("vmwatch-panel"), "the panel to end")
+        wait_until(lambda: ENDS in up.log("vmwatch-panel"), "the panel to end")
     finally:
         up.kept.signal(signal.SIGCONT)
     wait_until(lambda: not up.state("vmwatch-panel").is_up, "supervisord to know that")
     up.manager.start("vmwatch-panel")
     up.wait_panel()
     assert "Traceback" not in up.log("vmwatch-panel")
+
+
+def test_a_removal_that_the_panels_end_cuts_is_not_undone_and_a_person_ends_it(host: PanelHost) -> None:
+    host.vmwatch("node", "add", "kvm-01", "--local")
+    panel = host.state("vmwatch-panel").pid
+    host.kept.signal(signal.SIGSTOP)  # the node is not stopped before the panel has ended
+    try:
+        with ThreadPoolExecutor() as pool:
+            removal = pool.submit(host.panel.change, "vmhostnode.delete", elid="kvm-01")
+            wait_until(lambda: open_problems(host, "removed_node_reports"), "the removal to be begun")
+            os.kill(panel, signal.SIGTERM)
+            wait_until(lambda: ENDS in host.log("vmwatch-panel"), "the panel to end")
+            assert removal.exception() is not None
+    finally:
+        host.kept.signal(signal.SIGCONT)
+    wait_until(lambda: not host.state("vmwatch-panel").is_up, "supervisord to know that")
+    host.manager.stop("vmwatch-node")  # so far it had come
+    host.manager.start("vmwatch-panel")
+    host.wait_panel()
+    host.periodic("node")
+    assert "kvm-01" not in host.vmwatch("configure")
+    assert not host.state("vmwatch-node").is_up
+    assert open_problems(host, "vmwatch_node_stopped") == []
+    (begun,) = open_problems(host, "removed_node_reports")
+    assert "its removal was begun and not ended" in begun["description"]
+    host.vmwatch("solve", begun["id"])
+    assert host.panel.rows("vmhostnode") == open_problems(host, "removed_node_reports") == []
 
 
 def test_a_spoiled_file_is_mended_from_the_last_good_one_and_kept(up: PanelHost) -> None:

@@ -1,20 +1,23 @@
 """A node that was removed and reports: it is told once for all, and nothing is done until somebody has decided."""
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.unit.panel.cluster import Cluster, Node, domain
 from vmwatch.panel.knowledge import Draft
 from vmwatch.panel.problems import Kind, Level, raise_problem
 from vmwatch.panel.removal import added_again
-from vmwatch.panel.removed import ENDED_WITH_IT, came_back, decided, returned
+from vmwatch.panel.removed import ENDED_WITH_IT, begun, came_back, decided, returned
 from vmwatch.panel.solving import is_due
 
 
-def test_it_is_a_problem_that_nothing_but_a_person_solves() -> None:
+@pytest.mark.parametrize("happens", [begun, came_back])
+def test_it_is_a_problem_that_nothing_but_a_person_solves(happens: Callable[[Draft, float, str], None]) -> None:
     cluster = Cluster()
     draft = Draft(cluster.known)
-    came_back(draft, cluster.wall, "kvm-01")
-    came_back(draft, cluster.wall, "kvm-01")
+    happens(draft, cluster.wall, "kvm-01")
+    happens(draft, cluster.wall, "kvm-01")
     draft.merge()
     (told,) = cluster.problems(Kind.RETURNED)
     assert (told.object, told.count, told.automatic) == ("kvm-01", 2, False)
