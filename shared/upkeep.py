@@ -6,7 +6,6 @@
 runs. `stop` before a removal: it ends, and is not started at boot any more.
 """
 
-import fcntl
 import os
 import sys
 import time
@@ -22,10 +21,11 @@ from vmwatch.shared.hostfile import EXTERNAL
 from vmwatch.shared.nodectl import COMMAND
 from vmwatch.shared.paths import PREFIX_VARIABLE, Paths
 from vmwatch.shared.program import Parser
+from vmwatch.shared.rootmanager import trusted_manager
 from vmwatch.shared.servicefile import read
-from vmwatch.shared.services import ServiceError, ServiceManager, find_manager
+from vmwatch.shared.services import ServiceError, ServiceManager
 from vmwatch.shared.settings import MasterSettings, NodeSettings
-from vmwatch.shared.stray import end
+from vmwatch.shared.stray import end, holder
 
 PROGRAM = "vmwatch.shared.upkeep"
 PANEL = "vmwatch-panel"
@@ -102,19 +102,8 @@ VERBS: dict[str, Callable[[Paths], str]] = {"start": start, "restart": restart, 
 
 
 def running(paths: Paths) -> int:
-    """The service's process, 0 if it does not run. The pid file's lock says so, not the number in it."""
-    try:
-        handle = os.open(paths.pid, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return 0
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        text = os.read(handle, 32).decode("ascii", "replace").strip()
-        return int(text) if text.isdigit() else 0
-    finally:
-        os.close(handle)
-    return 0
+    """The service's process, 0 if it does not run. What is in its folder was not written by root: see `holder`."""
+    return holder(paths.pid)
 
 
 def _let_helpers_end(prefix: Path) -> None:
@@ -141,7 +130,7 @@ def helpers(prefix: Path) -> dict[int, str]:
 
 
 def _manager(paths: Paths) -> ServiceManager:
-    return find_manager(paths, _values(paths).get("service_manager", ""))
+    return trusted_manager(paths, _values(paths).get("service_manager", ""))
 
 
 def _values(paths: Paths) -> dict[str, str]:

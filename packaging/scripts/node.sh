@@ -45,9 +45,11 @@ after_upgrade() {
 
 before_remove() {
     find_folders
-    # A configuration under way would start it again: wait for its end.
-    if [ -e "$VAR/run/vmwatch-nodectl.lock" ]; then
-        flock --wait 120 "$VAR/run/vmwatch-nodectl.lock" true || :
+    # A configuration under way would start it again: wait for its end. The folder is not root's alone, and a FIFO
+    # there would never open.
+    lock=$VAR/run/vmwatch-nodectl.lock
+    if [ -f "$lock" ] && [ ! -L "$lock" ]; then
+        flock --wait 120 "$lock" true || :
     fi
     upkeep node stop $SERVICES
     unlink_healthcheck node

@@ -5,6 +5,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -279,6 +280,9 @@ def test_root_asks_no_supervisord_but_its_own(host: Apart) -> None:
         os.chown(host.socket, number, number)
         assert configured(host)[1] == ("kvm-01", "no")
         assert "only root's supervisord is asked by root" in host.vmwatch("configure", code=1)
+        upgrade = (sys.executable, "-I", "-m", "vmwatch.shared.upkeep", "restart", "vmwatch-node")
+        upgraded = within(host.pid, *upgrade, "--prefix", str(host.prefix))
+        assert "only root's supervisord is asked by root" in upgraded.stderr
     finally:
         os.chown(host.socket, owner, owner)
         conf.write_text(right)

@@ -1,5 +1,6 @@
 """The System V scripts through `service`, on folders of their own: what they say, boot and shutdown, what hangs."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -128,6 +129,25 @@ def test_what_hangs_is_killed(node: UnderSysv) -> None:
         assert service(node, "status")[0] == 3
     finally:
         defaults.write_text(before)
+
+
+def test_a_start_does_not_wait_for_a_fifo_in_place_of_the_services_own_pid_file(node: UnderSysv) -> None:
+    """Its user may put one there; the program here is one that leaves it."""
+    defaults, program = node.space.path(f"/etc/default/{NODE}"), node.prefix / NODE
+    own = node.prefix / "var" / "run" / f"{NODE}.pid"
+    before = defaults.read_text()
+    try:
+        os.mkfifo(own, 0o644)
+        program.write_text('#!/bin/sh\nexec tail -f "$0"\n')
+        program.chmod(0o755)
+        defaults.write_text(f"{before}DAEMON={program}\nREADY_S=1\n")
+        done = node.space.run("timeout", "30", "service", NODE, "start")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert service(node, "status")[0] == 0
+        assert service(node, "stop")[0] == 0
+    finally:
+        defaults.write_text(before)
+        own.unlink()
 
 
 @needs_libvirtd()
