@@ -24,6 +24,7 @@ from vmwatch.shared.exits import Exit
 from vmwatch.shared.letters import Key, Letter, Line
 from vmwatch.shared.messages import decode_head, is_plain
 from vmwatch.shared.paths import Paths
+from vmwatch.shared.serviceuser import become_service_user
 from vmwatch.shared.statussocket import read_status
 
 log = logging.getLogger("vmwatch.deadletter")
@@ -120,10 +121,15 @@ def discard(
 
 
 def _paths(prefix: str) -> Paths:
-    """Raises LetterError where nothing can lie: a folder that is not there is a slip of the pen."""
+    """Raises LetterError where nothing can lie: a folder that is not there is a slip of the pen.
+
+    From here on root is the master's user: what is written is the master's own, and no way to others' files.
+    """
     paths = Paths.of(MASTER, prefix or None)
     if not paths.var.is_dir():
         raise LetterError(f"{paths.var} is no folder: --prefix names the one where the master's etc and var are")
+    os.environ.setdefault("SUDO_USER", getpass.getuser())  # who began it
+    become_service_user(paths)
     return paths
 
 

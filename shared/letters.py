@@ -4,10 +4,14 @@
 what a person gave up, without the messages themselves. Whoever rewrites one takes its lock with flock(2) first and
 puts the new file in its place by rename while holding it: a line is only written to a file that is still in its
 place after its lock was had.
+
+Others may write to that folder. A link, and a file of somebody who has no business there, is neither read nor written.
 """
 
+import errno
 import fcntl
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -20,6 +24,7 @@ from msgspec import Raw, Struct
 from vmwatch.shared.messages import Count, Label, NodeId
 
 FILE_MODE = 0o600
+_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _REPLACED_MOST = 3
 """So often in a row the file may be replaced under our hands before we come back later."""
 PATIENCE_S = 10.0
@@ -103,11 +108,7 @@ def append(path: Path, lines: bytes) -> None:
     try:
         size = os.fstat(handle).st_size
         if not size and os.geteuid() == 0:
-            # A new one is whose the dead letters are: the service that reads it may run as another user than who
-            # writes it.
-            dead = path.with_suffix(".dead")
-            like = (dead if dead != path and dead.exists() else path.parent).stat()
-            os.fchown(handle, like.st_uid, like.st_gid)
+            os.fchown(handle, *_owner(path))
         if size and os.pread(handle, 1, size - 1) != b"\n":
             lines = b"\n" + lines  # a crash or a full disk left half a line
         try:
@@ -194,16 +195,31 @@ def encode(letters: Iterable[Letter]) -> bytes:
 def _open_locked(path: Path) -> int:
     """The file's descriptor, locked while the file is in its place. Raises OSError (BlockingIOError: in use)."""
     for _ in range(_REPLACED_MOST):
-        handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+        handle = os.open(path, _FLAGS, FILE_MODE)
         try:
+            found = os.fstat(handle)
+            # The other owner that root meets is the service that reads what root writes for it.
+            owners = (os.geteuid(),) if os.geteuid() else (0, _owner(path)[0])
+            if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1 or found.st_uid not in owners:
+                raise PermissionError(errno.EPERM, "it is no file of its own, or somebody else's")
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(handle), path.stat()):
+            if os.path.samestat(found, path.lstat()):
                 return handle
         except OSError:
             os.close(handle)
             raise
         os.close(handle)
     raise BlockingIOError(0, "the file is being replaced")
+
+
+def _owner(path: Path) -> tuple[int, int]:
+    """User and group of what root writes: whose the dead letters are, as the service may run as another user."""
+    dead = path.with_suffix(".dead")
+    try:
+        like = (path.parent if dead == path else dead).lstat()
+    except FileNotFoundError:
+        like = path.parent.stat()
+    return like.st_uid, like.st_gid
 
 
 def _replace(path: Path, data: bytes, locked: int) -> None:

@@ -1,5 +1,6 @@
 """Panel, master and agent as users of their own, and a panel that has root do two things and no more, by real sudo."""
 
+import json
 import os
 import pwd
 import shutil
@@ -304,6 +305,33 @@ def test_a_link_in_place_of_the_nodes_file_is_not_followed_by_root(host: Apart, 
         shutil.move(kept, conf)
         shutil.chown(conf, *(next(n for n, name in host.users().items() if name == "vmwatch-node"),) * 2)
     assert configured(host)[1] == ("kvm-01", "yes")
+
+
+def test_root_discards_a_dead_letter_as_the_masters_user_and_follows_no_link(host: Apart) -> None:
+    var, victim = host.prefix / "var", host.prefix / "victim"
+    dead, discarded, log = (var / f"vmwatch-master.{end}" for end in ("dead", "discarded", "log"))
+    kept = log.rename(log.with_suffix(".kept"))  # as logrotate leaves it
+    letter = {"time": "t", "node": "kvm-01", "epoch": 1, "seq": 1, "reason": "no", "message": {}}
+    discard = (command("vmwatch"), "deadletter", "discard", "--all", "--yes", "--prefix", str(host.prefix))
+    dead.write_text(json.dumps(letter) + "\n")
+    dead.chmod(0o600)
+    shutil.chown(dead, *(next(n for n, name in host.users().items() if name == "vmwatch"),) * 2)
+    victim.touch()
+    discarded.symlink_to(victim)
+    try:
+        refused = within(host.pid, *discard)
+        assert refused.returncode == 1, refused.stdout
+        assert f"{discarded}: cannot be written" in refused.stderr
+        assert (victim.read_text(), victim.stat().st_uid) == ("", 0)
+        discarded.unlink()
+        done = within(host.pid, *discard)
+        assert (done.returncode, done.stdout) == (0, "1 discarded\n"), done.stderr
+        assert [host.owner(f"var/{path.name}")[0] for path in (dead, discarded, log)] == ["vmwatch"] * 3
+        assert json.loads(discarded.read_text())["by"] == "root as vmwatch"
+    finally:
+        for path in (dead, discarded, victim):
+            path.unlink(missing_ok=True)
+        kept.rename(log)
 
 
 @pytest.mark.parametrize(

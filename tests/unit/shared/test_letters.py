@@ -132,3 +132,33 @@ def test_what_root_writes_beside_the_dead_letters_belongs_to_who_has_those(path:
     beside = path.with_suffix(".returned")
     letters.append(beside, line(1))
     assert (beside.stat().st_uid, beside.stat().st_gid) == (12345, 12346)
+
+
+def test_a_link_or_a_fifo_in_place_of_the_file_is_refused_and_nothing_is_written(path: Path) -> None:
+    other = path.with_name("other")
+    other.touch()
+    path.symlink_to(other)
+    with pytest.raises(OSError):
+        letters.append(path, line(1))
+    path.unlink()
+    path.hardlink_to(other)
+    with pytest.raises(PermissionError):
+        letters.append(path, line(1))
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(PermissionError):
+        letters.read_from(path, 0, 100)
+    assert other.read_bytes() == b""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_file_of_who_has_no_business_there_is_neither_read_nor_written_and_stays_his(path: Path) -> None:
+    letters.append(path, line(1))
+    planted = path.with_suffix(".returned")
+    planted.write_bytes(line(2))
+    os.chown(planted, 12345, 12345)
+    for act in (lambda: letters.read_from(planted, 0, 100), lambda: letters.append(planted, line(3))):
+        with pytest.raises(PermissionError):
+            act()
+    assert planted.read_bytes() == line(2)
+    assert planted.stat().st_uid == 12345
