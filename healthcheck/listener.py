@@ -5,6 +5,7 @@ supervisord starts it (conf.d/vmwatch-eventlistener.conf), on the panel's host. 
 """
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,6 +24,7 @@ from vmwatch.shared.logs import RateLimit, iso_time
 from vmwatch.shared.panelclient import PanelError, Unreachable
 from vmwatch.shared.paths import DEFAULT_PREFIX, PREFIX_VARIABLE, Paths
 from vmwatch.shared.program import Parser
+from vmwatch.shared.serviceuser import service_user
 from vmwatch.shared.settings import NodeSettings
 from vmwatch.shared.version import VERSION
 
@@ -169,6 +171,15 @@ def _node_id(path: Path) -> str:
     return next((value.strip() for name, _, value in pairs if name.strip() == "node_id"), "")
 
 
+def _log_file(paths: Paths) -> str:
+    """Root appends to no file where the services' users can put a link: supervisord keeps standard error instead.
+
+    Root it stays, as it asks root's supervisord and reads the files of both services.
+    """
+    apart = os.geteuid() == 0 and service_user(Paths(paths.prefix, MASTER)) is not None
+    return logs.STANDARD_ERROR if apart else str(paths.log)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The program; returns its exit code."""
     parser = Parser(prog=PROGRAM, description="An event listener of supervisord: tells the panel of what is given up.")
@@ -182,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return Exit.USAGE
     try:
         paths = Paths.of(PROGRAM, options.prefix)
-        logs.set_up(str(paths.log), "info")
+        logs.set_up(_log_file(paths), "info")
     except ConfigurationError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return Exit.CONFIGURATION

@@ -1,7 +1,10 @@
 """What the panel has not been told yet: one word for each problem, on the disk until the panel has it."""
 
+import errno
 import json
 import logging
+import os
+import stat
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -27,7 +30,7 @@ class Spool:
         self.news: list[News] = []
         self.down: set[str] = set()
         try:
-            kept = json.loads(path.read_bytes())
+            kept = json.loads(_read_own(path))
             self.news = [News(str(one["type"]), str(one["object"]), str(one["text"])) for one in kept["news"]]
             self.down = {str(name) for name in kept["down"]}
         except FileNotFoundError:
@@ -51,3 +54,13 @@ class Spool:
             write_atomically(self._path, json.dumps(kept) + "\n")
         except OSError as error:
             log.error("%s: cannot be written: %s", self._path, error)
+
+
+def _read_own(path: Path) -> bytes:
+    """What is in a file of this process's user; others may write to its folder. Raises OSError."""
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(handle, "rb") as file:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1 or found.st_uid != os.geteuid():
+            raise PermissionError(errno.EPERM, "it is no file of its own, or somebody else's")
+        return file.read()

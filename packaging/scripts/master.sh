@@ -17,7 +17,7 @@ give_rights() {
     folder "$VAR" root vmwatch-node 1775 vmwatch
     folder "$VAR/run" root vmwatch-node 1775 vmwatch
     own_files vmwatch "$ETC"/vmwatch-master.conf* "$ETC"/vmwatch-ssh-k* "$ETC"/vmwatch-libvirt-* \
-        "$VAR"/vmwatch-master.* "$VAR"/vmwatch-panel.* "$VAR"/vmwatch-periodic.* "$VAR"/vmwatch-eventlistener.* \
+        "$VAR"/vmwatch-master.* "$VAR"/vmwatch-panel.* "$VAR"/vmwatch-periodic.* "$VAR"/vmwatch-eventlistener.log* \
         "$VAR"/run/vmwatch-master.* "$VAR"/run/vmwatch-panel.* "$VAR"/run/vmwatch-periodic*
     if ! is_external; then
         own_files vmwatch "$ETC/vmmgr.conf"

@@ -334,6 +334,21 @@ def test_root_discards_a_dead_letter_as_the_masters_user_and_follows_no_link(hos
         kept.rename(log)
 
 
+def test_roots_event_listener_appends_to_no_file_that_a_services_user_links_to(host: Apart) -> None:
+    """supervisord starts it as itself; here it is started without one, which it complains of."""
+    planted, victim = host.prefix / "var" / "vmwatch-eventlistener.log", host.prefix / "victim"
+    victim.touch()
+    assert within(host.pid, "ln", "-s", str(victim), str(planted), user="vmwatch-node").returncode == 0
+    try:
+        done = within(host.pid, command("vmwatch-eventlistener"), "--prefix", str(host.prefix))
+        assert (done.returncode, done.stdout) == (0, "READY\n")
+        assert "supervisord serves nothing" in done.stderr
+        assert victim.read_text() == ""
+    finally:
+        planted.unlink()
+        victim.unlink()
+
+
 @pytest.mark.parametrize(
     ("service", "spoil", "told"),
     [
