@@ -43,3 +43,10 @@ def test_each_state_and_each_diagnosis_stands_there(page: Path) -> None:
 def test_both_pages_name_the_same_things() -> None:
     english, russian = (sorted(re.findall(r"`[a-z_]+`", page.read_text())) for page in PAGES)
     assert english == russian
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_probe_is_called_where_the_packages_put_it(page: Path) -> None:
+    link = re.search(r"--install (\S+)", (ROOT / "packaging" / "scripts" / "functions.sh").read_text())
+    assert link is not None
+    assert set(re.findall(r"/\S+/vmwatch-healthcheck", page.read_text())) == {link[1]}
