@@ -240,11 +240,21 @@ remove_programs() {
     rmdir "$PREFIX/lib" 2>/dev/null || :
 }
 
+# Whether the other package is here: it may still need what both use.
+has_other() {
+    for other in master node; do
+        if [ "$other" != "$PACKAGE" ] && [ -d "$PREFIX/lib/vmwatch-$other" ]; then
+            return 0
+        fi
+    done
+    return 1
+}
+
 # Folders that are empty now; the prefix itself with them, unless somebody else has something there.
 remove_empty_folders() {
     for path in "$VAR/run" "$VAR" "$(conf_d)" "$ETC"; do
         if [ -d "$path" ]; then
-            rmdir "$path" 2>/dev/null || let_out "$path" "$1"
+            { ! has_other && rmdir "$path" 2>/dev/null; } || let_out "$path" "$1"
         fi
     done
     for path in "$PREFIX/lib" "$PREFIX"; do
@@ -303,12 +313,6 @@ label_files() {
     contexts add
 }
 
-# The other package may still need them.
 unlabel_files() {
-    for other in master node; do
-        if [ "$other" != "$PACKAGE" ] && [ -d "$PREFIX/lib/vmwatch-$other" ]; then
-            return 0
-        fi
-    done
-    contexts remove
+    has_other || contexts remove
 }

@@ -149,6 +149,17 @@ def test_a_purge_removes_what_a_master_that_was_killed_left(machine: Installed, 
     machine.purge()  # the fixture looks for what is left
 
 
+def test_a_purge_of_the_master_leaves_the_folders_of_an_agent_that_is_not_configured_yet(
+    machine: Installed, packages: Packages
+) -> None:
+    machine.dpkg(packages.master, packages.node)
+    machine.root.run("dpkg", "--purge", "vmwatch-master")
+    for name in (ETC, VAR, f"{VAR}/run"):
+        assert machine.file(name).is_dir(), name
+    write = ("setpriv", "--reuid=vmwatch-node", "--regid=vmwatch-node", "--init-groups", "touch")
+    machine.root.run(*write, f"/{VAR}/vmwatch-node.log", f"/{VAR}/run/vmwatch-node.pid")
+
+
 def test_others_files_in_the_prefix_stay_unchanged_from_installation_to_purge(
     machine: Installed, packages: Packages, daemon: TestDriverDaemon
 ) -> None:

@@ -26,3 +26,14 @@ def test_a_removal_does_not_wait_for_a_fifo_in_place_of_the_lock_of_a_configurat
     (run / "vmwatch-nodectl.lock").rename(run / "fifo")
     (run / "vmwatch-nodectl.lock").symlink_to("fifo")
     assert script("node", tmp_path, "before_remove") == "upkeep node stop vmwatch-node\n"
+
+
+def test_a_purge_keeps_the_folders_that_the_other_package_needs_and_the_last_one_removes_them(tmp_path: Path) -> None:
+    made = [tmp_path / name for name in ("etc", "var/run", "conf.d", "lib/vmwatch-node")]
+    for folder in made:
+        folder.mkdir(parents=True)
+    remove = ("find_folders", "remove_empty_folders nobody")
+    script("master", tmp_path, *remove)
+    assert all(folder.is_dir() for folder in made)
+    script("node", tmp_path, "remove_programs", *remove)
+    assert not tmp_path.exists()
