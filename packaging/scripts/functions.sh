@@ -137,7 +137,8 @@ unlink_healthcheck() {
 
 # --- a first installation, told from an upgrade ----------------------------------------------------------------------
 
-# dpkg tells a postinst of the version before also when that was removed meanwhile, so preinst leaves a mark.
+# dpkg tells a postinst of the version before also when that was removed meanwhile, so preinst leaves a mark. It stays
+# until all is done: dpkg --configure goes on with an installation that was interrupted.
 INSTALLING=/run/vmwatch-installing
 
 mark_install() {
@@ -145,9 +146,13 @@ mark_install() {
     : >"$INSTALLING-$1"
 }
 
-# Whether it is one; the mark goes.
+# is_install PACKAGE [OLD]: whether it is one. Where dpkg knows no version before it is, mark or not.
 is_install() {
-    [ -e "$INSTALLING-$1" ] && rm -f "$INSTALLING-$1"
+    [ -z "${2:-}" ] || [ -e "$INSTALLING-$1" ]
+}
+
+unmark_install() {
+    rm -f "$INSTALLING-$1"
 }
 
 # --- services -------------------------------------------------------------------------------------------------------

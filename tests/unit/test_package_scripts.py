@@ -4,7 +4,7 @@ import os
 import subprocess
 from pathlib import Path
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "packaging" / "scripts"
+PACKAGING = Path(__file__).resolve().parents[2] / "packaging"
 APART = 'upkeep() { echo upkeep "$@"; }\nunlink_healthcheck() { :; }\n'
 """Instead of what touches the machine."""
 LIMIT_S = 20
@@ -12,7 +12,7 @@ LIMIT_S = 20
 
 def script(package: str, prefix: Path, *lines: str) -> str:
     """What these lines print after the functions of a package's scripts, on a machine that has only this prefix."""
-    sources = [(SCRIPTS / name).read_text() for name in ("functions.sh", f"{package}.sh")]
+    sources = [(PACKAGING / "scripts" / name).read_text() for name in ("functions.sh", f"{package}.sh")]
     text = "\n".join(["set -eu", *sources, f"PREFIX={prefix} HOST_FILE={prefix}/none", APART, *lines])
     done = subprocess.run(["sh"], input=text, capture_output=True, text=True, timeout=LIMIT_S, check=True)
     return done.stdout
@@ -37,3 +37,35 @@ def test_a_purge_keeps_the_folders_that_the_other_package_needs_and_the_last_one
     assert all(folder.is_dir() for folder in made)
     script("node", tmp_path, "remove_programs", *remove)
     assert not tmp_path.exists()
+
+
+def postinst(prefix: Path, *arguments: str, prepared: bool = True) -> str:
+    """What Debian's script does with these arguments; `prepared`: whether it gets as far as the services."""
+    text = (PACKAGING / "deb" / "postinst").read_text()
+    prepare = f"prepare() {{ {'true' if prepared else 'exit 0'}; }}"
+    words = " ".join(f"'{word}'" for word in arguments)
+    return script(
+        "node", prefix, f"INSTALLING={prefix}/mark", "has_systemd() { false; }", prepare, f"set -- {words}", text
+    )
+
+
+INSTALLED, UPGRADED = "upkeep node start vmwatch-node\n", "upkeep node restart vmwatch-node\n"
+
+
+def test_a_first_installation_that_was_interrupted_is_still_one_also_where_its_mark_is_lost(tmp_path: Path) -> None:
+    assert postinst(tmp_path, "configure", "") == INSTALLED
+    assert postinst(tmp_path, "configure", "0.1.0-1") == UPGRADED
+
+
+def test_an_installation_after_a_removal_is_one_until_it_has_come_to_its_end(tmp_path: Path) -> None:
+    mark = tmp_path / "mark-node"
+    mark.touch()
+    assert postinst(tmp_path, "configure", "0.1.0-1", prepared=False) == ""
+    assert postinst(tmp_path, "configure", "0.1.0-1") == INSTALLED
+    assert not mark.exists()
+    assert postinst(tmp_path, "configure", "0.1.0-1") == UPGRADED
+
+
+def test_a_removal_that_is_given_up_brings_the_services_back(tmp_path: Path) -> None:
+    assert postinst(tmp_path, "abort-remove") == INSTALLED
+    assert postinst(tmp_path, "abort-upgrade", "9.9.9") == ""
