@@ -186,6 +186,11 @@ reload_systemd() {
     fi
 }
 
+# enable_unit NAME: at the next boot, also where systemd does not run yet. A policy that forbids a start says nothing of it.
+enable_unit() {
+    command -v systemctl >/dev/null && systemctl --quiet enable "$1"
+}
+
 # forget_units NAME...: links that "enable" made, of systemd and of System V.
 forget_units() {
     for name in "$@"; do

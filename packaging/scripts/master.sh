@@ -4,6 +4,7 @@ PACKAGE=master
 SERVICES='vmwatch-panel vmwatch-master'
 UNITS='vmwatch-periodic-master.timer vmwatch-periodic-node.timer vmwatch-nodectl.socket vmwatch-servicectl.socket'
 ALTERNATIVE_PRIORITY=20
+ENABLED=$PREFIX/lib/vmwatch-master/enabled-units
 
 before_install() {
     check_host_file
@@ -37,8 +38,12 @@ after_install() {
     if is_external; then
         upkeep master start vmwatch-master
     else
-        # shellcheck disable=SC2086 # several words
         start_units
+        # What cannot be started now, as where an image is made, comes with the next boot.
+        if ! has_systemd || ! may_start vmwatch-panel start; then
+            enable_unit vmwatch-panel.service || :
+        fi
+        # shellcheck disable=SC2086 # several words
         upkeep master start $SERVICES
     fi
 }
@@ -51,11 +56,14 @@ after_upgrade() {
     upkeep master restart $SERVICES
 }
 
-# Timers, and sockets that stand for commands.
+# Timers, and sockets that stand for commands. Each is enabled once: what an administrator disables stays so.
 start_units() {
     for unit in $UNITS; do
-        if has_systemd && may_start "$unit" start; then
-            systemctl enable --now "$unit" || :
+        if ! grep -q -x -F "$unit" "$ENABLED" 2>/dev/null && enable_unit "$unit"; then
+            echo "$unit" >>"$ENABLED"
+        fi
+        if has_systemd && may_start "$unit" start && systemctl --quiet is-enabled "$unit"; then
+            systemctl start "$unit" || :
         fi
     done
 }
@@ -66,6 +74,7 @@ before_remove() {
             systemctl disable --now "$unit" >/dev/null 2>&1 || :
         done
     fi
+    rm -f "$ENABLED"
     # The panel first: it would start the others again.
     # shellcheck disable=SC2086 # several words
     upkeep master stop $SERVICES

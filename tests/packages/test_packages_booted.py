@@ -114,14 +114,18 @@ def test_all_services_start_with_the_machine_in_order(booted: Booted) -> None:
     booted.assert_nothing_failed()
 
 
-def test_an_upgrade_starts_what_ran_again_by_systemd(booted: Booted, packages: Packages) -> None:
-    before = booted.pids()
+def test_an_upgrade_starts_what_ran_again_by_systemd_and_leaves_disabled_what_is(
+    booted: Booted, packages: Packages
+) -> None:
+    before, unwanted = booted.pids(), "vmwatch-periodic-master.timer"
+    booted.root.run("systemctl", "disable", "--now", unwanted)
     told = booted.dpkg(packages.newer_master, packages.newer_node)
     for service in SERVICES:
         assert f"{service}: was started again by systemd" in told
     assert not set(before.values()) & set(booted.pids().values())
     wait_until(lambda: NEWER in booted.vmwatch("node", "list"), "the newer agent to be heard of")
     booted.wait_until_connected()
+    assert booted.root.run("systemctl", "is-enabled", unwanted, code=1).strip() == "disabled"
     booted.assert_nothing_failed()
 
 

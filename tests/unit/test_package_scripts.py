@@ -4,6 +4,8 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
+
 PACKAGING = Path(__file__).resolve().parents[2] / "packaging"
 APART = 'upkeep() { echo upkeep "$@"; }\nunlink_healthcheck() { :; }\n'
 """Instead of what touches the machine."""
@@ -69,3 +71,42 @@ def test_an_installation_after_a_removal_is_one_until_it_has_come_to_its_end(tmp
 def test_a_removal_that_is_given_up_brings_the_services_back(tmp_path: Path) -> None:
     assert postinst(tmp_path, "abort-remove") == INSTALLED
     assert postinst(tmp_path, "abort-upgrade", "9.9.9") == ""
+
+
+def master(prefix: Path, *lines: str, booted: bool = True, allowed: bool = True) -> list[str]:
+    """What the master's script has systemctl do. `booted`: with systemd; `allowed`: by the policy of the machine."""
+    (prefix / "lib" / "vmwatch-master").mkdir(parents=True, exist_ok=True)
+    said = (
+        f"has_systemd() {{ {str(booted).lower()}; }}",
+        f"may_start() {{ {str(allowed).lower()}; }}",
+        "prepare() { :; }",
+    )
+    known = (f"ENABLED={prefix}/lib/vmwatch-master/enabled-units", "UNITS=vmwatch-x.timer")
+    disabled = prefix / "disabled"
+    systemctl = f'systemctl() {{ case $* in *is-enabled*) ! [ -e {disabled} ] ;; *) echo "$*" ;; esac; }}'
+    printed = script("master", prefix, *said, *known, systemctl, *lines)
+    return [line.removeprefix("--quiet ") for line in printed.splitlines() if not line.startswith("upkeep")]
+
+
+def test_an_upgrade_leaves_a_unit_that_an_administrator_has_disabled(tmp_path: Path) -> None:
+    assert master(tmp_path, "after_install") == ["enable vmwatch-x.timer", "start vmwatch-x.timer"]
+    assert master(tmp_path, "after_upgrade") == ["start vmwatch-x.timer"]
+    (tmp_path / "disabled").touch()
+    assert master(tmp_path, "after_upgrade") == []
+
+
+def test_an_upgrade_enables_a_unit_that_is_new_and_an_installation_after_a_removal_all(tmp_path: Path) -> None:
+    (tmp_path / "lib" / "vmwatch-master").mkdir(parents=True)
+    assert master(tmp_path, "after_install", "UNITS=vmwatch-new.socket", "after_upgrade")[2:] == [
+        "enable vmwatch-new.socket",
+        "start vmwatch-new.socket",
+    ]
+    assert "enable vmwatch-x.timer" in master(tmp_path, "before_remove", "after_install")
+
+
+@pytest.mark.parametrize(("booted", "allowed"), [(False, True), (True, False)])
+def test_where_nothing_may_be_started_units_and_the_panel_are_enabled_for_the_next_boot(
+    tmp_path: Path, booted: bool, allowed: bool
+) -> None:
+    told = master(tmp_path, "after_install", booted=booted, allowed=allowed)
+    assert told == ["enable vmwatch-x.timer", "enable vmwatch-panel.service"]
