@@ -110,3 +110,11 @@ def test_where_nothing_may_be_started_units_and_the_panel_are_enabled_for_the_ne
 ) -> None:
     told = master(tmp_path, "after_install", booted=booted, allowed=allowed)
     assert told == ["enable vmwatch-x.timer", "enable vmwatch-panel.service"]
+
+
+@pytest.mark.parametrize("installed", [1, 2])
+def test_on_el9_programs_have_their_labels_before_a_service_is_started(tmp_path: Path, installed: int) -> None:
+    text = (PACKAGING / "rpm" / "post").read_text()
+    apart = ("label_files() { echo label; }", "prepare() { :; }", "has_systemd() { false; }", f"set -- {installed}")
+    told = script("node", tmp_path, *apart, text).splitlines()
+    assert [line.split()[0] for line in told] == ["label", "upkeep"]
