@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vmwatch.healthcheck.panelcall import MASTER, PanelAccount
-from vmwatch.shared import logs
+from vmwatch.shared import hostfile, logs
 from vmwatch.shared.backoff import Backoff
 from vmwatch.shared.errors import ConfigurationError, VmwatchError
 from vmwatch.shared.exits import Exit
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         paths = Paths.of(PROGRAM, options.prefix)
-        if options.if_configured and not Paths(paths.prefix, MASTER).config.exists():
+        if options.if_configured and not _is_due(paths.prefix):
             return Exit.OK
         become_service_user(paths)
         logs.set_up(str(paths.log), "info")
@@ -59,6 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(error, Exit.FAILURE)
 
 
+def _is_due(prefix: Path) -> bool:
+    """Another panel calls its own `periodic`, by its own schedule. Raises ConfigurationError."""
+    return Paths(prefix, MASTER).config.exists() and not hostfile.is_others(prefix)
+
+
 def parser() -> Parser:
     """The command line."""
     made = Parser(prog=PROGRAM, description="Has the panel check vmwatch-master, or all nodes; for cron.")
@@ -66,7 +71,9 @@ def parser() -> Parser:
     made.add_argument("--version", action="version", version=f"{PROGRAM} {VERSION}")
     made.add_argument("--verbose", action="store_true", help="print what was found")
     made.add_argument(
-        "--if-configured", action="store_true", help="do nothing where there is no vmwatch-master.conf yet"
+        "--if-configured",
+        action="store_true",
+        help="do nothing where there is no vmwatch-master.conf yet, or another panel is in charge",
     )
     made.add_argument(
         "--retry",

@@ -55,11 +55,10 @@ def main(
 
 def check_in_charge(paths: Paths) -> None:
     """Raises ConfigurationError where the machine's file says that another panel is in charge of this prefix."""
-    host = hostfile.load()
-    if host.panel == hostfile.EXTERNAL and Path(host.prefix) == paths.prefix:
+    if hostfile.is_others(paths.prefix):
         raise ConfigurationError(
-            f"{hostfile.HOST_FILE}: panel={host.panel}: another panel is in charge of {paths.prefix}, so this one does"
-            f" not run here; panel={hostfile.EMBEDDED} lets it, and --prefix runs it elsewhere"
+            f"{hostfile.HOST_FILE}: panel={hostfile.EXTERNAL}: another panel is in charge of {paths.prefix}, so this"
+            f" one does not run here; panel={hostfile.EMBEDDED} lets it, and --prefix runs it elsewhere"
         )
 
 

@@ -26,6 +26,12 @@ class HostSettings:
     prefix: str = setting(parse_prefix, DEFAULT_PREFIX)
 
 
+def is_others(prefix: Path) -> bool:
+    """Whether another panel is in charge of this prefix. Raises ConfigurationError."""
+    host = load()
+    return host.panel == EXTERNAL and Path(host.prefix) == prefix
+
+
 def load(path: Path = HOST_FILE) -> HostSettings:
     """The file's settings, or the defaults where there is none. Raises ConfigurationError."""
     if not path.exists():

@@ -16,8 +16,10 @@ from tests.testbed.service import command
 from tests.testbed.stack import ADMIN, SERVICE, Panel
 from tests.testbed.waiting import wait_until
 from tests.unit.panel.reports import NODE
-from vmwatch.shared import conffile
+from vmwatch.healthcheck.periodic import main
+from vmwatch.shared import conffile, hostfile
 from vmwatch.shared.exits import Exit
+from vmwatch.shared.hostfile import EXTERNAL, HostSettings
 
 LIMIT_S = 120.0
 CRON = Path(__file__).parents[2] / "packaging" / "cron" / "vmwatch"
@@ -153,6 +155,19 @@ def test_mistakes_are_named_and_have_their_exit_codes(panel: Panel, prefix: Path
 def test_where_nothing_is_configured_yet_cron_is_left_in_peace(tmp_path: Path) -> None:
     done = periodic(tmp_path, "--if-configured", "node")
     assert (done.returncode, done.stdout, done.stderr) == (Exit.OK, "", "")
+
+
+def test_where_another_panel_is_in_charge_cron_does_not_call_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No panel answers there; one that is called would be missed."""
+    (tmp_path / "etc").mkdir()
+    values = {"secret": "A" * 32, "panel_url": "http://127.0.0.1:1/vmmgr"}
+    conffile.write(tmp_path / "etc" / "vmwatch-master.conf", values)
+    monkeypatch.setattr(hostfile, "load", lambda: HostSettings(EXTERNAL, str(tmp_path)))
+    words = ["node", "--prefix", str(tmp_path), "--retry", "0"]
+    assert main([*words, "--if-configured"]) == Exit.OK
+    assert main(words) == Exit.FAILURE
 
 
 def test_only_a_service_may_have_services_checked_and_only_a_viewer_see_the_table(panel: Panel) -> None:
