@@ -1,6 +1,7 @@
 """vmwatch-healthcheck: the probe of one service on its own machine (design 04, *Commands* and *Health*)."""
 
 import argparse
+import io
 import json
 import signal
 import sys
@@ -29,9 +30,11 @@ Outcome = dict[str, Any]
 def main(arguments: Sequence[str] | None = None) -> int:
     """The program's entry; returns its exit code, which is a Nagios plug-in's."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends a --wait without a traceback
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # an answer counts also where the locale has not its letters
     options, thresholds = parse(arguments)
     outcome = _until_ok(partial(_once, options, thresholds), options.wait)
-    print(json.dumps(outcome["document"], ensure_ascii=False) if options.json else outcome["line"])
+    print(json.dumps(outcome["document"]) if options.json else outcome["line"])
     return int(outcome["code"])
 
 
