@@ -64,8 +64,12 @@ class Truth:
         a disk or with what a restored backup did not have."""
         node, epoch, seq = key
         if key in self._events:
-            place = (node, self._events[key][0])
-            self._unheard[place] = max((epoch, seq), self._unheard.get(place, NOTHING))
+            uuid, moment = self._events[key]
+            self._unheard[node, uuid] = max((epoch, seq), self._unheard.get((node, uuid), NOTHING))
+            if moment >= 0 and self.hypervisors[node].history[uuid][moment].told is State.SHUTOFF:
+                # It may have left for another node, of which the panel has not heard yet: then what else is told of its
+                # stopping here, as of another migration that fails, seems to be its end.
+                self.shown.pop(uuid, None)
 
     # What the panel makes of it
 
