@@ -86,8 +86,8 @@ def test_of_three_guests_only_the_idle_one_is_warned_of_until_it_works(cluster: 
     before = stack.panel.vms()[idle]["warnings"]
     stack.panel.kill()
     stack.panel.start()
-    wait_until(lambda: idle in stack.panel.vms(), "the panel to answer again")
-    assert stack.panel.vms()[idle]["warnings"] == before, "a restart forgets neither the warning nor its beginning"
+    # Neither the warning nor its beginning is forgotten. On a busy machine the node may seem silent for a moment.
+    wait_until(lambda: idle in stack.panel.vms() and stack.panel.vms()[idle]["warnings"] == before, "the same warning")
 
     domain = cluster.connection.lookupByUUIDString(idle)
     domain.suspend()

@@ -40,7 +40,8 @@ def test_a_restored_panel_shows_the_truth_and_registers_what_comes_after_it_once
         web, db = (daemon.connection.lookupByName(name) for name in ("web", "db"))
         stack.start_node("kvm-01", daemon.uri)
         web.create()
-        wait_until(lambda: states(stack).get("web") == "running", "the start to be shown")
+        # A listing may show it before its event has come.
+        wait_until(lambda: states(stack).get("web") == "running" and starts(stack, "web") == 1, "the start")
         save(database, saved)
         db.create()
         web.destroy()
