@@ -137,6 +137,7 @@ def test_a_start_does_not_wait_for_a_fifo_in_place_of_the_services_own_pid_file(
     own = node.prefix / "var" / "run" / f"{NODE}.pid"
     before = defaults.read_text()
     try:
+        own.unlink(missing_ok=True)  # of a run that was killed
         os.mkfifo(own, 0o644)
         program.write_text('#!/bin/sh\nexec tail -f "$0"\n')
         program.chmod(0o755)

@@ -51,6 +51,7 @@ PURE = {
     "collections.abc",
     "dataclasses",
     "enum",
+    "errno",
     "hashlib",
     "heapq",
     "hmac",

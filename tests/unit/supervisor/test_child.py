@@ -32,10 +32,11 @@ def test_a_worker_for_whom_there_is_no_socket_cannot_be_started_now(short_path: 
     context.set(zmq.MAX_SOCKETS, 1)
     channels = Channels(short_path / "channels")
     try:
-        context.socket(zmq.PULL)
+        only = context.socket(zmq.PULL)
         with pytest.raises(OSError, match="Too many open files") as caught:
             Child(context, channels, 1, settings, os.getpid(), 1)
         assert caught.value.errno == errno.EMFILE
+        only.close()
     finally:
         channels.close()
         context.destroy(linger=0)
