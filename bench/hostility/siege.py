@@ -64,8 +64,12 @@ class SiegeResult:
 
     @property
     def ratio(self) -> float:
-        """What is left of the genuine node's rate, against the same attackers sending elsewhere."""
-        return statistics.median(self.attacked_per_s) / statistics.median(self.elsewhere_per_s)
+        """What is left of the genuine node's rate, against the same attackers sending elsewhere just before.
+
+        Round by round: where others work on the machine, its rates differ several times over from one to the next.
+        """
+        rounds = zip(self.attacked_per_s, self.elsewhere_per_s, strict=True)
+        return statistics.median(attacked / elsewhere for attacked, elsewhere in rounds)
 
     @property
     def ratio_to_quiet(self) -> float:
