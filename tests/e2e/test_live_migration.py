@@ -119,6 +119,19 @@ def cluster(stack: Stack, hypervisors: Hypervisors) -> Stack:
     return stack
 
 
+def migrate_watched(cluster: Stack, vm: str, migration: Migration) -> Watching:
+    """To the destination, where it runs in the end; what was shown from its beginning to the last word of both."""
+    with Watching(cluster, vm) as watching:
+        with migration:
+            assert migration.finish() == ""
+        wait_shown(cluster, vm, "running", DESTINATION)
+        wait_until(lambda: ("stopped", "migrated") in told(cluster, vm, SOURCE), "the source's last word")
+        cluster.wait_drained()
+        wait_shown(cluster, vm, "running", DESTINATION)
+    assert watching.states <= {"running", "paused"}, watching.shown
+    return watching
+
+
 @pytest.mark.parametrize("way", list(Way))
 def test_a_vm_that_migrates_is_never_shut_off_and_then_runs_on_the_destination(
     cluster: Stack, hypervisors: Hypervisors, way: Way
@@ -126,14 +139,7 @@ def test_a_vm_that_migrates_is_never_shut_off_and_then_runs_on_the_destination(
     domain = hypervisors.start("web")
     vm = domain.UUIDString()
     wait_shown(cluster, vm, "running", SOURCE)
-    with Watching(cluster, vm) as watching:
-        with Migration(domain, hypervisors.destination, way) as migration:
-            assert migration.finish() == ""
-        wait_shown(cluster, vm, "running", DESTINATION)
-        wait_until(lambda: ("stopped", "migrated") in told(cluster, vm, SOURCE), "the source's last word")
-        cluster.wait_drained()
-        wait_shown(cluster, vm, "running", DESTINATION)
-    assert watching.states <= {"running", "paused"}, watching.shown
+    watching = migrate_watched(cluster, vm, Migration(domain, hypervisors.destination, way))
     assert watching.shown[0] == ("running", SOURCE)
     assert watching.shown[-1] == ("running", DESTINATION)
     assert told(cluster, vm, SOURCE) == [("defined", "added"), *STARTED, *LEFT]
@@ -147,14 +153,7 @@ def test_a_vm_that_its_migration_renames_while_it_runs_is_one_vm_under_its_new_n
     domain = hypervisors.start("web", transient=True)
     vm = domain.UUIDString()
     wait_shown(cluster, vm, "running", SOURCE)
-    with Watching(cluster, vm) as watching:
-        with Migration(domain, hypervisors.destination, name="www") as migration:
-            assert migration.finish() == ""
-        wait_shown(cluster, vm, "running", DESTINATION)
-        wait_until(lambda: ("stopped", "migrated") in told(cluster, vm, SOURCE), "the source's last word")
-        cluster.wait_drained()
-        wait_shown(cluster, vm, "running", DESTINATION)
-    assert watching.states <= {"running", "paused"}, watching.shown
+    migrate_watched(cluster, vm, Migration(domain, hypervisors.destination, name="www"))
     assert {one: row["name"] for one, row in cluster.panel.vms().items()} == {vm: "www"}
     names = {(row["node"], row["name"]) for row in cluster.panel.events(uuid=vm)}
     assert names == {(SOURCE, "web"), (DESTINATION, "www")}

@@ -116,13 +116,18 @@ def test_packages_install_upgrade_under_load_without_a_lost_event_and_purge_to_n
     assert (machine.file("etc/passwd").read_text(), machine.file("etc/group").read_text()) == accounts
 
 
-def test_an_upgrade_configures_the_services_of_a_panel_that_has_a_node_and_no_configuration_of_them(
-    machine: Installed, packages: Packages
-) -> None:
+def upgrade_without_configuration(machine: Installed, packages: Packages) -> None:
+    """The new panel has a node, and finds no file of the master: it configures the services by itself."""
     machine.dpkg(packages.master, packages.node)
     machine.begin()
     machine.root.run("sh", "-c", f"rm -f /{ETC}/vmwatch-master.conf*")
     machine.dpkg(packages.newer_master)
+
+
+def test_an_upgrade_configures_the_services_of_a_panel_that_has_a_node_and_no_configuration_of_them(
+    machine: Installed, packages: Packages
+) -> None:
+    upgrade_without_configuration(machine, packages)
     wait_until(machine.file(f"{ETC}/vmwatch-master.conf").exists, "the master's file to be written")
     wait_until(lambda: "active" in machine.vmwatch("node", "list"), "the node to be heard", timeout_s=120)
 
@@ -130,10 +135,7 @@ def test_an_upgrade_configures_the_services_of_a_panel_that_has_a_node_and_no_co
 def test_a_removal_while_the_panel_has_the_master_started_leaves_nothing_that_runs(
     machine: Installed, packages: Packages
 ) -> None:
-    machine.dpkg(packages.master, packages.node)
-    machine.begin()
-    machine.root.run("sh", "-c", f"rm -f /{ETC}/vmwatch-master.conf*")
-    machine.dpkg(packages.newer_master)
+    upgrade_without_configuration(machine, packages)
     wait_until(lambda: "vmwatch-servicectl" in machine.command_lines(), "the panel to have something started")
     machine.purge()
     assert "vmwatch" not in machine.command_lines()
