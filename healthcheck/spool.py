@@ -1,14 +1,13 @@
 """What the panel has not been told yet: one word for each problem, on the disk until the panel has it."""
 
-import errno
 import json
 import logging
 import os
-import stat
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from vmwatch.shared.conffile import write_atomically
+from vmwatch.shared.ownfile import CAREFULLY, check_own
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +57,7 @@ class Spool:
 
 def _read_own(path: Path) -> bytes:
     """What is in a file of this process's user; others may write to its folder. Raises OSError."""
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    handle = os.open(path, os.O_RDONLY | CAREFULLY)
     with os.fdopen(handle, "rb") as file:
-        found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1 or found.st_uid != os.geteuid():
-            raise PermissionError(errno.EPERM, "it is no file of its own, or somebody else's")
+        check_own(handle, (os.geteuid(),))
         return file.read()

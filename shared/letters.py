@@ -8,10 +8,8 @@ place after its lock was had.
 Others may write to that folder. A link, and a file of somebody who has no business there, is neither read nor written.
 """
 
-import errno
 import fcntl
 import os
-import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -22,9 +20,10 @@ import msgspec
 from msgspec import Raw, Struct
 
 from vmwatch.shared.messages import Count, Label, NodeId
+from vmwatch.shared.ownfile import CAREFULLY, check_own
 
 FILE_MODE = 0o600
-_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | CAREFULLY
 _REPLACED_MOST = 3
 """So often in a row the file may be replaced under our hands before we come back later."""
 PATIENCE_S = 10.0
@@ -197,11 +196,9 @@ def _open_locked(path: Path) -> int:
     for _ in range(_REPLACED_MOST):
         handle = os.open(path, _FLAGS, FILE_MODE)
         try:
-            found = os.fstat(handle)
             # The other owner that root meets is the service that reads what root writes for it.
             owners = (os.geteuid(),) if os.geteuid() else (0, _owner(path)[0])
-            if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1 or found.st_uid not in owners:
-                raise PermissionError(errno.EPERM, "it is no file of its own, or somebody else's")
+            found = check_own(handle, owners)
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.samestat(found, path.lstat()):
                 return handle
