@@ -35,8 +35,6 @@ LEAST_ROWS = 20
 MOST_ROWS = 2000
 REST_S = 0.05
 """Between two steps: reports come first."""
-CHECKPOINT_STEPS = 6
-"""After so many the WAL is copied into the file. Else the writer does it at a commit, for up to a tenth of a second."""
 WITNESSES = 1000
 """So many of the newest rows say which nodes there are, and what time it is."""
 FULL_DAYS = 2
@@ -98,7 +96,6 @@ class Retention:
     panel: Panel
     pace: Pace = field(default_factory=_pace)
     thinning: Thinning = field(default_factory=lambda: Thinning(THIN_EVERY_S))
-    steps: int = 0
     thinned: int = 0
     """The id up to which samples are thinned out. Not stored: a restarted panel looks through them again."""
 
@@ -176,9 +173,6 @@ class Retention:
         clock = self.panel.clock
         begun = await self.panel.writer.do(_timed(write, clock.monotonic))
         self.pace.took(rows, clock.monotonic() - begun)
-        self.steps += 1
-        if self.steps % CHECKPOINT_STEPS == 0:
-            await self.panel.read(self.panel.store.checkpoint)
         await asyncio.sleep(REST_S)
 
 

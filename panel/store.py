@@ -46,6 +46,7 @@ from vmwatch.shared.states import State
 
 BUSY_TIMEOUT_MS = 5_000
 """How long a connection waits for another's lock: an account is written in milliseconds, a migration in seconds."""
+CHECKPOINT_PASSES = 4
 FILE_MODE = 0o600
 """The database holds the accounts' hashes."""
 _PRAGMAS = (
@@ -56,8 +57,8 @@ _PRAGMAS = (
     "PRAGMA foreign_keys=ON",
     # KiB, of each connection; lists and exports walk along an index and need little again
     "PRAGMA cache_size=-8192",
-    # pages (32 MiB): a page that many commits change is copied into the file once, not once per thousand pages
-    "PRAGMA wal_autocheckpoint=8000",
+    # pages (128 MiB): only a bound, for `checkpoint` comes before, beside the writer
+    "PRAGMA wal_autocheckpoint=32000",
 )
 _WRITER_CACHE = "PRAGMA cache_size=-65536"
 """KiB: the upper pages of the event log's indexes stay in memory."""
@@ -137,10 +138,18 @@ class Store:
             yield connection
 
     def checkpoint(self) -> None:
-        """Copy what is committed from the WAL into the file, beside the writer: what is left for it is then short."""
+        """Copy what is committed from the WAL into the file, beside the writer, which is never locked out.
+
+        What was committed meanwhile takes another, shorter pass. When one had nothing left to copy, the next commit
+        begins the WAL anew, unless a reader still needs it. See https://www.sqlite.org/wal.html#ckpt
+        """
         with self.engine.connect() as connection:
             driver: Any = connection.connection.driver_connection  # no transaction: inside one it is refused
-            driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            frames = -1
+            for _ in range(CHECKPOINT_PASSES):
+                before, (_, frames, _) = frames, driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                if frames == before:
+                    return
 
     def raw(self) -> Any:  # noqa: ANN401 - a DBAPI connection has no type
         """The driver's own connection, in autocommit; for the one writer, which keeps it."""
