@@ -61,6 +61,17 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def unflushed(connection: sqlite3.Connection) -> Iterator[None]:
+    """Transactions inside are not flushed to the disk one by one: a failure of power may undo them, the death of the
+    process does not (https://www.sqlite.org/pragma.html#pragma_synchronous)."""
+    connection.execute("PRAGMA synchronous = NORMAL")
+    try:
+        yield
+    finally:
+        connection.execute("PRAGMA synchronous = FULL")
+
+
 def pragma(connection: sqlite3.Connection, name: str) -> int:
     """The number that a pragma answers with."""
     with guarded():

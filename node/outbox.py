@@ -11,7 +11,7 @@ from random import Random, SystemRandom
 
 import msgspec
 
-from vmwatch.node.database import LockedError, NotNowError, guarded, pragma, transaction
+from vmwatch.node.database import LockedError, NotNowError, guarded, pragma, transaction, unflushed
 from vmwatch.node.reserve import RESERVE_BYTES, NoReserve
 from vmwatch.node.room import Room
 from vmwatch.node.schema import migrate
@@ -384,8 +384,11 @@ class Outbox:
         return list(range(first, seq + 1))
 
     def _delete_settled(self, epoch: int, upto: int, most: int) -> int:
-        """One transaction; `most` rows, or all if that is negative. The oldest go first."""
-        with guarded(), transaction(self._db):
+        """One transaction; `most` rows, or all if that is negative. The oldest go first.
+
+        Rows that a failure of power brings back are sent once more, and are known. So the disk is left to new events.
+        """
+        with guarded(), unflushed(self._db), transaction(self._db):
             count = self._delete(
                 "id IN (SELECT id FROM message WHERE epoch = ? AND seq <= ? ORDER BY seq LIMIT ?)", (epoch, upto, most)
             )

@@ -1,6 +1,7 @@
 """What the mains of the services share: options, the way from a file to a running program, exit codes."""
 
 import argparse
+import gc
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -20,6 +21,10 @@ from vmwatch.shared.serviceuser import become_service_user
 from vmwatch.shared.version import VERSION
 
 log = logging.getLogger("vmwatch")
+
+YOUNG_MOST = 20_000
+"""Objects that are made before the collector looks for cycles among them: more than a batch of messages has, which
+would else be looked through several times while it is at work."""
 
 
 class ServiceSettings(Protocol):
@@ -71,6 +76,7 @@ def run(
 
     An operator's mistake ends with its text and a code of its own; a traceback is only ever a defect of ours.
     """
+    gc.set_threshold(YOUNG_MOST)
     try:
         paths = Paths.of(program, options.prefix)
         become_service_user(paths)

@@ -211,6 +211,30 @@ class TestCompleting:
         assert outbox.depth == 2
 
 
+    def test_only_new_messages_are_flushed_to_the_disk_at_once(self, tmp_path: Path) -> None:
+        """A deletion that a failure of power undoes is one more message that the panel knows."""
+        connection = sqlite3.connect(tmp_path / "outbox.db", isolation_level=None)
+        connection.execute("PRAGMA journal_mode = WAL")
+        outbox = made(connection)
+        ran: list[str] = []
+        connection.set_trace_callback(ran.append)
+        for _ in range(2):
+            outbox.add(events(3))
+            outbox.complete(outbox.epoch, outbox.last_seq)
+        connection.set_trace_callback(None)
+        flushes, does, commits = True, "", []
+        for statement in ran:
+            word = statement.split()[0]
+            if "synchronous" in statement:
+                flushes = "FULL" in statement
+            elif word in ("INSERT", "DELETE"):
+                does = word
+            elif word == "COMMIT":
+                commits.append((does, flushes))
+        assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+        assert commits == [("INSERT", True), ("DELETE", False)] * 2
+
+
 class TestInventories:
     def test_a_new_one_replaces_one_that_was_not_sent_and_inherits_its_token(self) -> None:
         outbox = made()
