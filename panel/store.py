@@ -47,6 +47,9 @@ from vmwatch.shared.states import State
 BUSY_TIMEOUT_MS = 5_000
 """How long a connection waits for another's lock: an account is written in milliseconds, a migration in seconds."""
 CHECKPOINT_PASSES = 4
+LONG_WAL_PAGES = 8_000
+RESTART_WAIT_MS = 10
+"""A long WAL begins anew if that takes no longer wait than this, for the writer or for readers of it."""
 FILE_MODE = 0o600
 """The database holds the accounts' hashes."""
 _PRAGMAS = (
@@ -142,10 +145,11 @@ class Store:
             yield connection
 
     def checkpoint(self) -> None:
-        """Copy what is committed from the WAL into the file, beside the writer, which is never locked out.
+        """Copy what is committed from the WAL into the file, beside the writer.
 
-        What was committed meanwhile takes another, shorter pass. When one had nothing left to copy, the next commit
-        begins the WAL anew, unless a reader still needs it. See https://www.sqlite.org/wal.html#ckpt
+        What was committed meanwhile takes another, shorter pass, until nothing is left or the writer is too quick. When
+        nothing is left the next commit begins the WAL anew, unless a reader still needs it; a long WAL is made to begin
+        anew, for which the writer waits a moment. See https://www.sqlite.org/pragma.html#pragma_wal_checkpoint
         """
         with self.engine.connect() as connection:
             driver: Any = connection.connection.driver_connection  # no transaction: inside one it is refused
@@ -153,7 +157,13 @@ class Store:
             for _ in range(CHECKPOINT_PASSES):
                 before, (_, frames, _) = frames, driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
                 if frames == before:
-                    return
+                    break
+            if frames > LONG_WAL_PAGES:
+                driver.execute(f"PRAGMA busy_timeout={RESTART_WAIT_MS}")
+                try:
+                    driver.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+                finally:
+                    driver.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
 
     def raw(self) -> Any:  # noqa: ANN401 - a DBAPI connection has no type
         """The driver's own connection, in autocommit; for the one writer, which keeps it."""

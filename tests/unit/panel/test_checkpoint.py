@@ -14,6 +14,7 @@ from tests.testbed.waiting import wait_until
 from tests.unit.panel.clock import FakeClock
 from tests.unit.panel.reports import entry, event, report
 from vmwatch.panel import checkpoint as checkpoint_module
+from vmwatch.panel import store as store_module
 from vmwatch.panel.board import Board
 from vmwatch.panel.checkpoint import Checkpoints
 from vmwatch.panel.registration import register
@@ -95,6 +96,22 @@ def test_a_reader_keeps_its_view_and_the_file_gets_the_rest_after_it(written: Wr
         assert reader.exec_driver_sql(count).scalar() == EVENTS
     written.store.checkpoint()
     assert written.in_file() == 2 * EVENTS
+
+
+def test_a_reader_of_a_long_log_keeps_neither_the_checkpoint_nor_the_writer_waiting(
+    written: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "LONG_WAL_PAGES", 0)
+    asyncio.run(written.report())
+    with written.store.reading() as reader, reader.begin():
+        assert reader.exec_driver_sql("SELECT count(*) FROM eventlog").scalar() == EVENTS
+        asyncio.run(written.report())
+        written.store.checkpoint()
+        asyncio.run(written.report())
+    written.store.checkpoint()
+    assert written.in_file() == 3 * EVENTS
+    with written.store.reading() as connection:
+        assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == store_module.BUSY_TIMEOUT_MS
 
 
 def test_a_checkpoint_that_fails_is_said_once_and_tried_until_it_succeeds(
