@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import shutil
 import subprocess
 import tempfile
 import uuid
@@ -42,7 +41,9 @@ class Panel(Service):
         (prefix / "etc" / "vmmgr.conf").write_text(f"PanelListen 127.0.0.1:{self.port}\n")
         (prefix / "etc" / "vmmgr.conf").chmod(0o600)
         (prefix / "var").mkdir(parents=True, exist_ok=True)
-        shutil.copy(_database_with_accounts(), prefix / "var")
+        database = prefix / "var" / "vmwatch-panel.db"
+        database.write_bytes(_database_with_accounts())
+        database.chmod(0o600)
 
     @property
     def url(self) -> str:
@@ -94,18 +95,19 @@ class Panel(Service):
 
 
 @cache
-def _database_with_accounts() -> Path:
+def _database_with_accounts() -> bytes:
     """A panel's database in which there are these two accounts: to make one costs a second, for its password's hash."""
-    prefix = Path(tempfile.mkdtemp(prefix="accounts-"))
-    (prefix / "etc").mkdir()
-    for (name, password), role in ((ADMIN, "admin"), (SERVICE, "service")):
-        subprocess.run(
-            [command("vmwatch-panel"), "--prefix", str(prefix), "user", "set", name, "--role", role],
-            input=password.encode() + b"\n",
-            check=True,
-            capture_output=True,
-        )
-    return prefix / "var" / "vmwatch-panel.db"
+    with tempfile.TemporaryDirectory(prefix="accounts-") as folder:
+        prefix = Path(folder)
+        (prefix / "etc").mkdir()
+        for (name, password), role in ((ADMIN, "admin"), (SERVICE, "service")):
+            subprocess.run(
+                [command("vmwatch-panel"), "--prefix", str(prefix), "user", "set", name, "--role", role],
+                input=password.encode() + b"\n",
+                check=True,
+                capture_output=True,
+            )
+        return (prefix / "var" / "vmwatch-panel.db").read_bytes()
 
 
 class Stack:
