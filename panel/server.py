@@ -14,7 +14,6 @@ import uvicorn
 from vmwatch.panel.accounts import Accounts
 from vmwatch.panel.app import make_app
 from vmwatch.panel.board import Board
-from vmwatch.panel.checkpoint import Checkpoints
 from vmwatch.panel.configurator import Configurator
 from vmwatch.panel.functions import READERS, Panel
 from vmwatch.panel.headlimit import HeadLimit
@@ -157,8 +156,7 @@ class _Server:
         panel = self._panel
         kept = panel.marks.keep(), panel.mender.run(), self._configurator.keep(), Proof(panel, self._notifier).keep()
         installer = Installer(panel, Hypervisors(ssh=LibvirtSsh(self._configurator.reach.install_ssh)))
-        checkpoints = Checkpoints(panel.store, panel.writer)
-        works = Retention(panel).keep(), keep_watch(panel), installer.run(), checkpoints.keep(), *kept
+        works = Retention(panel).keep(), keep_watch(panel), installer.run(), *kept
         tasks = [loop.create_task(work) for work in works]
         try:
             log.info("serves %s://%s", "https" if self._settings.tls else "http", _address(self._settings.panel_listen))

@@ -46,10 +46,6 @@ from vmwatch.shared.states import State
 
 BUSY_TIMEOUT_MS = 5_000
 """How long a connection waits for another's lock: an account is written in milliseconds, a migration in seconds."""
-CHECKPOINT_PASSES = 4
-LONG_WAL_PAGES = 8_000
-RESTART_WAIT_MS = 10
-"""A long WAL begins anew if that takes no longer wait than this, for the writer or for readers of it."""
 FILE_MODE = 0o600
 """The database holds the accounts' hashes."""
 _PRAGMAS = (
@@ -60,10 +56,15 @@ _PRAGMAS = (
     "PRAGMA foreign_keys=ON",
     # KiB, of each connection; lists and exports walk along an index and need little again
     "PRAGMA cache_size=-8192",
-    # pages (128 MiB): only a bound, for `checkpoint` comes before, beside the writer
-    "PRAGMA wal_autocheckpoint=32000",
+    # the writer's connection alone copies the WAL into the file; a second one that does so beside commits meets a
+    # defect of SQLite before 3.51.3 that loses pages (https://www.sqlite.org/wal.html#walresetbug)
+    "PRAGMA wal_autocheckpoint=0",
 )
 _WRITER_PRAGMAS = (
+    # pages (2 MiB): the report whose commit fills the WAL waits until it is copied
+    "PRAGMA wal_autocheckpoint=500",
+    # bytes: to which the file shrinks that grew while a long export read from it
+    "PRAGMA journal_size_limit=33554432",
     # KiB: the upper pages of the event log's indexes stay in memory
     "PRAGMA cache_size=-65536",
     # what a savepoint would take back lies in memory: in a file it takes as long as all inserts together
@@ -143,27 +144,6 @@ class Store:
         """A transaction for what is rare (accounts, migrations); it excludes the writer's while it lasts."""
         with self.engine.connect().execution_options(writes=True) as connection, connection.begin():
             yield connection
-
-    def checkpoint(self) -> None:
-        """Copy what is committed from the WAL into the file, beside the writer.
-
-        What was committed meanwhile takes another, shorter pass, until nothing is left or the writer is too quick. When
-        nothing is left the next commit begins the WAL anew, unless a reader still needs it; a long WAL is made to begin
-        anew, for which the writer waits a moment. See https://www.sqlite.org/pragma.html#pragma_wal_checkpoint
-        """
-        with self.engine.connect() as connection:
-            driver: Any = connection.connection.driver_connection  # no transaction: inside one it is refused
-            frames = -1
-            for _ in range(CHECKPOINT_PASSES):
-                before, (_, frames, _) = frames, driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-                if frames == before:
-                    break
-            if frames > LONG_WAL_PAGES:
-                driver.execute(f"PRAGMA busy_timeout={RESTART_WAIT_MS}")
-                try:
-                    driver.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
-                finally:
-                    driver.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
 
     def raw(self) -> Any:  # noqa: ANN401 - a DBAPI connection has no type
         """The driver's own connection, in autocommit; for the one writer, which keeps it."""

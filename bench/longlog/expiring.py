@@ -19,7 +19,6 @@ from bench.figures import Figures, Goal
 from bench.longlog.database import DAYS, NODES, VMS, node_name, vm_name
 from tests.unit.panel.reports import Message, entry, event, report
 from vmwatch.panel.board import Board
-from vmwatch.panel.checkpoint import Checkpoints
 from vmwatch.panel.functions import Panel
 from vmwatch.panel.identity import Identity
 from vmwatch.panel.live import Live
@@ -159,7 +158,7 @@ def measure(figures: Figures, database: Path) -> None:
 
 async def _run(panel: Panel, database: Path) -> Run:
     reporter, pace, removal = Reporter(panel.writer), Observed(STEP_S, LEAST_ROWS, MOST_ROWS), Removal()
-    tasks = [asyncio.create_task(work) for work in (reporter.run(), Checkpoints(panel.store, panel.writer).keep())]
+    task = asyncio.create_task(reporter.run())
     await asyncio.sleep(ALONE_S)
     alone, reporter.delays_ms = reporter.delays_ms, []
     _forget(database)
@@ -168,9 +167,8 @@ async def _run(panel: Panel, database: Path) -> Run:
         await Retention(panel, pace).expire(replace(EVENTS, remove=removal), int(DAYS * (1 - SHARE)))
     seconds = time.monotonic() - begun
     beside = list(reporter.delays_ms)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
     return Run(alone, beside, bare.delays_ms, pace, removal, seconds)
 
 
