@@ -14,12 +14,13 @@ from vmwatch.panel.installation import Installation
 from vmwatch.panel.knowledge import Draft, EventRow, StatsRow
 from vmwatch.panel.rules import Claim
 from vmwatch.panel.schema import COUNTERS, SPAN_ROWS
-from vmwatch.panel.store import Host, Store, Stored
+from vmwatch.panel.store import WAL_PAGES, Host, Store, Stored
 from vmwatch.shared.messages import Event, Message, Stats
 
 Rows = Iterable[Sequence[Any]]
 EventValues = tuple[int, int, int, int, float, float, int, str, str, str]
 """A row of `eventlog`, in the order of its columns."""
+SHORT_WAL_PAGES = 500
 
 
 class Recorder:
@@ -36,6 +37,7 @@ class Recorder:
         self._undo: list[tuple[dict[Any, Any], Any, Any]] = []
         self._committed = (stored.last_event, stored.last_stats)
         self._open = False
+        self._wal_pages = WAL_PAGES
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
@@ -60,8 +62,19 @@ class Recorder:
         if self._open:
             self._cursor.execute("COMMIT")
             self._open = False
+        self._copy_from(WAL_PAGES)
         self._undo.clear()
         self._committed = (self._stored.last_event, self._stored.last_stats)
+
+    def copy_soon(self) -> None:
+        """This transaction's commit copies the WAL into the file also where it is short: pages that lie far apart take
+        long, and what comes next shall not wait for many of them."""
+        self._copy_from(SHORT_WAL_PAGES)
+
+    def _copy_from(self, pages: int) -> None:
+        if pages != self._wal_pages:
+            self._cursor.execute(f"PRAGMA wal_autocheckpoint={pages}")
+            self._wal_pages = pages
 
     def prove(self, now: float) -> None:
         """Write something new in any case: a transaction that changes nothing says nothing of the disk."""

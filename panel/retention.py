@@ -180,7 +180,7 @@ def _timed(write: Callable[[Recorder], None], monotonic: Callable[[], float]) ->
     """The job of a step; its answer is when it began."""
 
     def job(work: Work) -> float:
-        work.writes.append(write)
+        work.writes += [write, Recorder.copy_soon]
         return monotonic()
 
     return job

@@ -46,6 +46,8 @@ from vmwatch.shared.states import State
 
 BUSY_TIMEOUT_MS = 5_000
 """How long a connection waits for another's lock: an account is written in milliseconds, a migration in seconds."""
+WAL_PAGES = 2_000
+"""So long (8 MiB) the WAL gets before it is copied into the file; the report whose commit fills it waits meanwhile."""
 FILE_MODE = 0o600
 """The database holds the accounts' hashes."""
 _PRAGMAS = (
@@ -61,8 +63,7 @@ _PRAGMAS = (
     "PRAGMA wal_autocheckpoint=0",
 )
 _WRITER_PRAGMAS = (
-    # pages (2 MiB): the report whose commit fills the WAL waits until it is copied
-    "PRAGMA wal_autocheckpoint=500",
+    f"PRAGMA wal_autocheckpoint={WAL_PAGES}",
     # bytes: to which the file shrinks that grew while a long export read from it
     "PRAGMA journal_size_limit=33554432",
     # KiB: the upper pages of the event log's indexes stay in memory

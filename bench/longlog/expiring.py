@@ -160,8 +160,9 @@ async def _run(panel: Panel, database: Path) -> Run:
     reporter, pace, removal = Reporter(panel.writer), Observed(STEP_S, LEAST_ROWS, MOST_ROWS), Removal()
     task = asyncio.create_task(reporter.run())
     await asyncio.sleep(ALONE_S)
-    alone, reporter.delays_ms = reporter.delays_ms, []
-    _forget(database)
+    alone = list(reporter.delays_ms)
+    await asyncio.to_thread(_forget, database)  # takes a while that is nobody's delay
+    reporter.delays_ms.clear()
     begun = time.monotonic()
     with BareCommits(database.with_name("bare.db")) as bare:
         await Retention(panel, pace).expire(replace(EVENTS, remove=removal), int(DAYS * (1 - SHARE)))

@@ -1,7 +1,10 @@
 """Retention on a real database, through the one writer."""
 
 import asyncio
+import shutil
+import sqlite3
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -11,6 +14,7 @@ from sqlalchemy import func, select, text
 
 from tests.unit.panel.clock import FakeClock
 from tests.unit.panel.reports import Message, entry, event, report, stats, uuid_of
+from vmwatch.panel import recorder as recorder_module
 from vmwatch.panel import retention as retention_module
 from vmwatch.panel.board import Board
 from vmwatch.panel.events import Events, Filter
@@ -93,6 +97,28 @@ def test_old_events_go_in_bounded_steps_and_neither_keys_nor_the_last_row(keeper
     stored = keeper.store.load()
     assert stored.last_event == 101
     assert stored.known.keys[("kvm-01", 1_763_900_000_123_456)] == set(range(1, 102))
+
+
+def test_a_step_is_copied_out_of_the_write_ahead_log_soon_and_a_report_later(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What lies scattered is copied little by little, so that no report waits for much of it."""
+    monkeypatch.setattr(recorder_module, "SHORT_WAL_PAGES", 1)
+
+    def in_file() -> int:
+        shutil.copyfile(tmp_path / "panel.db", tmp_path / "copy.db")
+        with closing(sqlite3.connect(tmp_path / "copy.db")) as connection:
+            tables = connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'eventlog'").fetchone()[0]
+            return int(connection.execute("SELECT count(*) FROM eventlog").fetchone()[0]) if tables else 0
+
+    keeper.settle(*(event(seq, time=START) for seq in range(1, 101)))
+    assert in_file() == 0
+    keeper.clock.now += 2 * DAY_S
+    keeper.settle(event(101, time=keeper.clock.now))
+    keeper.expire()
+    assert in_file() == len(keeper.seqs()) == 1
+    keeper.settle(event(102, time=keeper.clock.now))
+    assert in_file() == 1
 
 
 def test_no_step_removes_more_rows_than_the_pace_allows(keeper: Keeper) -> None:

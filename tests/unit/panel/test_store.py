@@ -69,10 +69,10 @@ def test_the_writers_connection_alone_copies_the_write_ahead_log_into_the_file(s
     """A second one that does so beside commits meets a defect of SQLite that loses pages."""
     with store.writing() as connection:
         connection.execute(text("CREATE TABLE filler (content BLOB)"))
-        connection.execute(text("INSERT INTO filler VALUES (zeroblob(8000000))"))
-    assert path.stat().st_size < 8_000_000
+        connection.execute(text("INSERT INTO filler VALUES (zeroblob(24000000))"))
+    assert path.stat().st_size < 24_000_000
     fill(store, 1)
-    assert path.stat().st_size > 8_000_000
+    assert path.stat().st_size > 24_000_000
 
 
 def test_the_write_ahead_log_gives_back_what_it_took_while_a_reader_held_it(store: Store, path: Path) -> None:
