@@ -14,13 +14,12 @@ from vmwatch.panel.installation import Installation
 from vmwatch.panel.knowledge import Draft, EventRow, StatsRow
 from vmwatch.panel.rules import Claim
 from vmwatch.panel.schema import COUNTERS, SPAN_ROWS
-from vmwatch.panel.store import WAL_PAGES, Host, Store, Stored
+from vmwatch.panel.store import SHORT_WAL_PAGES, WAL_PAGES, Host, Store, Stored
 from vmwatch.shared.messages import Event, Message, Stats
 
 Rows = Iterable[Sequence[Any]]
 EventValues = tuple[int, int, int, int, float, float, int, str, str, str]
 """A row of `eventlog`, in the order of its columns."""
-SHORT_WAL_PAGES = 500
 
 
 class Recorder:
@@ -67,8 +66,7 @@ class Recorder:
         self._committed = (self._stored.last_event, self._stored.last_stats)
 
     def copy_soon(self) -> None:
-        """This transaction's commit copies the WAL into the file also where it is short: pages that lie far apart take
-        long, and what comes next shall not wait for many of them."""
+        """This transaction's commit copies the WAL into the file also where it is short."""
         self._copy_from(SHORT_WAL_PAGES)
 
     def _copy_from(self, pages: int) -> None:

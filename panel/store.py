@@ -48,6 +48,8 @@ BUSY_TIMEOUT_MS = 5_000
 """How long a connection waits for another's lock: an account is written in milliseconds, a migration in seconds."""
 WAL_PAGES = 2_000
 """So long (8 MiB) the WAL gets before it is copied into the file; the report whose commit fills it waits meanwhile."""
+SHORT_WAL_PAGES = 500
+"""The same where pages lie far apart: many of them take long, and no report shall wait for that."""
 FILE_MODE = 0o600
 """The database holds the accounts' hashes."""
 _PRAGMAS = (

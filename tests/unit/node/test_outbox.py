@@ -210,7 +210,6 @@ class TestCompleting:
         assert outbox.held() == Held(outbox.epoch, 4, 5)
         assert outbox.depth == 2
 
-
     def test_only_new_messages_are_flushed_to_the_disk_at_once(self, tmp_path: Path) -> None:
         """A deletion that a failure of power undoes is one more message that the panel knows."""
         connection = sqlite3.connect(tmp_path / "outbox.db", isolation_level=None)
