@@ -89,6 +89,22 @@ def test_the_write_ahead_log_gives_back_what_it_took_while_a_reader_held_it(stor
     assert log.stat().st_size < 34_000_000
 
 
+def test_what_the_writer_may_take_back_needs_no_temporary_file(store: Store) -> None:
+    rows = [(bytes(1000),)] * 1000
+    with closing(store.raw()) as writer:
+        cursor = writer.cursor()
+        cursor.execute("CREATE TABLE filler (content BLOB)")
+        cursor.executemany("INSERT INTO filler VALUES (?)", rows)
+        cursor.execute("BEGIN IMMEDIATE")
+        cursor.execute("SAVEPOINT report")
+        cursor.execute("UPDATE filler SET content = zeroblob(999)")
+        files = [str(file.resolve()) for file in Path("/proc/self/fd").iterdir()]
+        cursor.execute("ROLLBACK TO report")
+        assert cursor.execute("SELECT DISTINCT length(content) FROM filler").fetchall() == [(1000,)]
+        cursor.execute("ROLLBACK")
+    assert not [name for name in files if "etilqs" in name]  # SQLite's name of its temporary files
+
+
 def fill(store: Store, size: int) -> None:
     """A commit of so many bytes by the writer's connection."""
     with closing(store.raw()) as writer:
